@@ -1,6 +1,8 @@
-"""All checks and measurements that need a GPU, in two calls, on a machine that has only a GPU and Python
-with torch 2.11: no cargo, no network. `cargo xtask gpu-bundle` makes the folder to copy there, which
-contains this file and everything that it runs.
+"""Runs all checks and measurements that need a GPU, in two calls.
+
+The machine needs a GPU and Python with torch 2.11, but neither cargo nor a network.
+`cargo xtask gpu-bundle` creates the folder to copy there, which contains this file and everything
+that it runs.
 
     python3 gpu_check.py smoke OUT    at most 120 s: does everything run, with the right numbers?
     python3 gpu_check.py times OUT    at most 330 s: how fast is it, compared with PyTorch?
@@ -27,7 +29,7 @@ from gpu_parts import HERE, SMALL_STEP, Check, words
 from gpu_summary import DINOV3, METHODS, SIZES, TESTS, is_number, json_lines
 
 CURVES = ["simdino", "dino"]
-# In bf16 with our own attention, and in fp32 with libtorch's.
+# In bf16 with the project's own attention kernels, and in fp32 with libtorch's.
 REPEATED = [("dinov2", "bf16"), ("dinov2", "fp32")]
 
 

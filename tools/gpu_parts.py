@@ -22,11 +22,11 @@ from gpu_summary import summary, tail_of
 HERE = Path(__file__).resolve().parent
 SECONDS = {"smoke": 120, "times": 330}
 RESERVE = 8  # seconds reserved for the last summary, and for killing a part
-TRACED_STEPS = 3  # as crates/cli/src/commands/bench/step.rs
-PATIENCE = 5  # seconds that a part has to end after a request
+TRACED_STEPS = 3  # as in crates/cli/src/commands/bench/step.rs
+PATIENCE = 5  # seconds that a part has to exit after a request
 TRACED = {"CUDA_LAUNCH_BLOCKING": "1", "TORCH_SHOW_CPP_STACKTRACES": "1"}
 LARGEST_FILE, LARGEST_ARCHIVE = 2 << 20, 15 << 20  # bytes of a file in all.tgz, and of all.tgz
-# For a trial without a GPU: the same parts with networks that a CPU trains in seconds.
+# For trial runs without a GPU: networks that a CPU trains in seconds.
 SMALL_STEP = {
     "model.arch": "vit_nano", "model.image_size": 32, "model.patch_size": 8,
     "augment.global_crops_size": 32, "augment.local_crops_size": 16, "augment.local_crops_number": 2,
@@ -57,7 +57,7 @@ class Check:
         libraries = [str(Path(p) / "lib") for p in (torch.submodule_search_locations if torch else [])]
         libraries += [os.environ[v] for v in ["LD_LIBRARY_PATH"] if os.environ.get(v)]
         self.env = {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries), "PYTHONUNBUFFERED": "1"}
-        # Compiling for a CPU takes minutes and tells nothing about a GPU.
+        # Compiling for a CPU takes minutes, and says nothing about a GPU.
         self.env |= {"OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"} if small else {}
         self.out.mkdir(parents=True, exist_ok=True)
 

@@ -1,4 +1,4 @@
-"""The summary of a GPU check: what it measures, and tables of the results of its parts."""
+"""The summary of a GPU check: its parts, and tables of their results."""
 
 import contextlib
 import json
@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 H100_BF16 = 989e12  # dense FLOP/s, from the data sheet
-# depth and width; as crates/model/src/config.rs
+# depth and width; as in crates/model/src/config.rs
 ARCHS = {"vit_nano": (4, 128), "vit_small": (12, 384), "vit_base": (12, 768), "vit_large": (24, 1024)}
 SIZES = {"B": "ViT-B/16", "L": "ViT-L/16", "S": "ViT-S/16"}
 METHODS = {
@@ -16,10 +16,10 @@ METHODS = {
     "dinov2": ["method=dinov2", "head.prototypes=4096"],
     "dinov2_sinkhorn": ["method=dinov2", "head.prototypes=4096", "dino.centering=sinkhorn_knopp"],
 }
-# Recipes whose step is timed with the sizes of DINOv3's: its own losses are those of DINOv2.
+# Recipes whose step is timed with the sizes of DINOv3, whose losses are those of DINOv2.
 DINOV3 = {"simdino": "simdino_vitl16_in1k", "dinov2": "dinov2_vitl16_short_in1k"}
-# img/s per H100 of that step, with 32 GPUs: from 0.57 s for 2,048 images in the header of its config
-# (facebookresearch/dinov3@98b38de), and from 14 hours for 125,000 such steps in its README.
+# img/s per H100 of that step, with 32 GPUs: from 0.57 s for 2,048 images in the header of its
+# config (facebookresearch/dinov3@98b38de), and from 14 hours for 125,000 such steps in its README.
 DINOV3_REPORTED = (112, 159)
 TESTS = ["nccl", "reducer", "runtime", "foreach", "fused", "attention", "linear", "transfer", "graph"]
 # Our step with one part computed differently.
@@ -79,7 +79,8 @@ def json_lines(path):
 
 
 def is_number(value, most=float("inf")):
-    """Whether a metric is a number below `most`; the program writes null for NaN and infinity."""
+    """Returns whether a metric is a number below `most`; the program writes null for NaN and
+    infinity."""
     return value is not None and abs(value) < most
 
 

@@ -1,5 +1,6 @@
-"""Where the time of a training step goes on a GPU: tables of a trace that `simdino bench step --trace`
-or torch.profiler wrote.
+"""Summarizes where a training step spends its time on a GPU.
+
+Prints tables of a trace that `simdino bench step --trace` or torch.profiler wrote.
 
     python3 tools/gpu_trace.py TRACE.json --steps 3
 """
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
-# What a trace raises that is cut off, or of another form.
+# Exceptions of reading a trace that is truncated or has another form.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 WAITS = ("Synchronize", "cudaMemcpy", "cudaMalloc", "cudaFree")
 
@@ -25,7 +26,8 @@ def load(path):
 
 
 def busy(events):
-    """Microseconds in which at least one of the events ran, and those from the first to the last."""
+    """Returns the microseconds in which at least one event ran, and those from the first to the
+    last."""
     spans = sorted((e["ts"], e["ts"] + e["dur"]) for e in events)
     total, until = 0.0, spans[0][0]
     for start, end in spans:
@@ -35,7 +37,7 @@ def busy(events):
 
 
 def short(name):
-    """A kernel's name without its namespaces and most of its template arguments."""
+    """Returns a kernel's name without namespaces and most template arguments."""
     name = re.sub(r"^void ", "", name)
     name = re.sub(r"\b(at::native|at|c10|std|cutlass|cudnn|\(anonymous namespace\))::", "", name)
     return name if len(name) <= 110 else name[:107] + "..."
@@ -47,7 +49,7 @@ def table(header, rows):
 
 
 def grouped(events, name, steps, most):
-    """Rows of name, milliseconds and launches per step, the longest first."""
+    """Returns rows of name, milliseconds, and launches per step, the longest first."""
     groups = collections.defaultdict(lambda: [0.0, 0])
     for event in events:
         group = groups[name(event)]
@@ -66,7 +68,8 @@ def grouped(events, name, steps, most):
 
 
 def tables(events, steps, most=40):
-    """Markdown: how busy the device was, its time by operator and by kernel, and what the host waited for."""
+    """Returns Markdown: how busy the device was, its time by operator and by kernel, and what the
+    host waited for."""
     device = [e for e in events if e["cat"] in DEVICE]
     if not device:
         return "The trace has no event of a GPU."

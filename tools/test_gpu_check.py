@@ -85,7 +85,7 @@ class Calls(unittest.TestCase):
         (bundle / "peers").mkdir()
         for size in gpu_summary.SIZES:
             (bundle / f"peers/{size}.json").write_text(json.dumps(CONFIG))
-        # As much of torch as the script looks for, and none of what its own part computes with.
+        # A torch that the script finds, but that its own part cannot compute with.
         program(self.dir / "python/torch/__init__.py", "")
         program(self.dir / "scratch/.keep", "")
 
@@ -103,7 +103,8 @@ class Calls(unittest.TestCase):
         return child.returncode, said, errors
 
     def looked_at(self):
-        """What came back is whole, and what may come back: the summary and names in the archive."""
+        """Checks that the output is complete and allowed; returns the summary and the names in the
+        archive."""
         files = [file for file in self.out.rglob("*") if not file.is_dir()]
         self.assertLessEqual(len(files), 8)
         for file in files:
@@ -128,7 +129,8 @@ class Calls(unittest.TestCase):
             self.assertIn(f"run_{method}/metrics.jsonl", names)
         self.assertIn("repeat_dinov2_fp32_2: ok", said)
         self.assertIn("1.0000 0.5000 0.3333 0.2500 0.2000 0.1667", summary)
-        # The one part that computes, with a torch that cannot: said, with why, and all others ran.
+        # The only part that computes with torch fails and is reported with the reason; all others
+        # ran.
         self.assertEqual(code, 1)
         self.assertIn("### attention: exit status 1", summary)
         self.assertEqual(summary.count("### "), 1, summary)

@@ -1,16 +1,16 @@
-//! Value and gradient of the coding rate: closed form against autograd through Cholesky, on one
-//! thread of the CPU, in one process.
+//! Compares the value and gradient of the coding rate in closed form with autograd through
+//! Cholesky, on one thread of the CPU, in one process.
 //!
-//! Sizes are `(n, d)`, rows and width of a group; `8x` is the 8 groups of the published run in one
-//! call, against one autograd graph over the batch. `gram` is the product of the smaller side alone,
-//! which nothing can do without.
+//! Sizes are `(n, d)`, the rows and width of a group. `8x` stands for the 8 groups of the published
+//! run in one call, compared with one autograd graph over the batch. `gram` is the smaller Gram
+//! product alone, which every implementation needs.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use objectives::coding_rate::{RateOptions, coding_rate};
 use std::hint::black_box;
 use tch::{Device, Kind, Tensor};
 
-/// `d / (n eps)` of the published run.
+/// The published run's `d / (n eps)`.
 const ALPHA: f64 = 10.0;
 
 const SIZES: [(&str, &[i64]); 5] = [
@@ -27,7 +27,7 @@ fn unit_rows(shape: &[i64]) -> Tensor {
     &z / z.square().sum_dim_intlist(-1, true, Kind::Float).sqrt()
 }
 
-/// What the formula says, with the gradient left to autograd; always of width `d`, as published.
+/// Computes the formula with a gradient by autograd, always with a `[d, d]` matrix, as published.
 fn by_autograd(z: &Tensor) -> (Tensor, Tensor) {
     let z = z.detach().set_requires_grad(true);
     let d = z.size()[z.dim() - 1];
@@ -39,7 +39,7 @@ fn by_autograd(z: &Tensor) -> (Tensor, Tensor) {
     (value.detach(), z.grad())
 }
 
-/// The Gram matrix of the smaller side.
+/// Returns the smaller of the two Gram matrices.
 fn gram(z: &Tensor) -> Tensor {
     let (n, d) = (z.size()[z.dim() - 2], z.size()[z.dim() - 1]);
     let z_t = z.transpose(-2, -1);

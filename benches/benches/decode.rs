@@ -1,5 +1,5 @@
-//! One JPEG of 500x375 to pixels on one thread: by `decode`, which takes the crate `jpeg` for it, and
-//! by the `image` crate alone.
+//! Decodes a JPEG of 500x375 pixels on one thread, with `decode`, which uses the crate `jpeg` for
+//! it, and with the `image` crate alone.
 //!
 //! `cargo bench -p benches --bench decode`
 
@@ -13,7 +13,7 @@ use image::{DynamicImage, ImageError, ImageFormat, imageops};
 
 const QUALITY: u8 = 92;
 
-/// A drawing of the size of a usual photograph, in color or gray.
+/// Returns a JPEG of a drawing of a typical photograph's size, in color or gray.
 fn encoded(gray: bool) -> Result<Vec<u8>, ImageError> {
     let drawing = draw(&SyntheticConfig { size: 500, ..SyntheticConfig::default() }, 0);
     let picture =

@@ -1,5 +1,5 @@
-//! The multi-crop augmentation of one decoded image on one thread: the whole of SimDINO's recipe
-//! (2 crops of 224 pixels, 10 of 96, from 500x375), and its parts on one crop of 224 pixels.
+//! Times the multi-crop augmentation of a decoded image on one thread: all of SimDINO's recipe (2
+//! crops of 224 pixels and 10 of 96, from 500x375), and its parts on a crop of 224 pixels.
 //!
 //! `cargo bench -p benches --bench multicrop`
 
@@ -17,7 +17,7 @@ use image::RgbImage;
 
 const SIDE: u32 = 224;
 
-/// A drawing of the size of a usual photograph.
+/// Returns a drawing of a typical photograph's size.
 fn picture() -> RgbImage {
     let drawing = draw(&SyntheticConfig { size: 500, ..SyntheticConfig::default() }, 0);
     image::imageops::crop_imm(&drawing.image, 0, 60, 500, 375).to_image()
@@ -67,7 +67,7 @@ type Operation = fn(&mut Planes);
 fn operations(c: &mut Criterion) {
     let image = image::imageops::crop_imm(&picture(), 100, 50, SIDE, SIDE).to_image();
     let mut group = c.benchmark_group("crop_224");
-    // Factors beside 1, so that the image does not wear out under repetition.
+    // Factors close to 1, so that repetition does not degrade the image.
     let operations: [(&str, Operation); 8] = [
         ("brightness", |planes| color::brightness(planes, 0.999)),
         ("contrast", |planes| color::contrast(planes, 0.999)),

@@ -1,7 +1,7 @@
-//! The whole SimDINO loss, forward and backward, 512 images of width 256 in 8 groups: peak memory
-//! by the number of views, then time.
+//! Measures the complete SimDINO loss, forward and backward, for 512 images of width 256 in 8
+//! groups: peak memory by the number of views, then time.
 //!
-//! Memory that grew with the pairs of views would grow with the square of the views.
+//! If memory were proportional to the number of pairs of views, it would grow quadratically.
 
 use criterion::{BenchmarkId, Criterion, criterion_group};
 use objectives::simdino::SimDinoLoss;
@@ -21,7 +21,7 @@ fn features(views: i64) -> Tensor {
     &x / x.square().sum_dim_intlist(-1, true, Kind::Float).sqrt()
 }
 
-/// Loss and gradient, as a step computes them.
+/// Computes the loss and gradient as a training step does.
 fn step(loss: &SimDinoLoss, student: &Tensor, teacher: &Tensor) -> Option<Tensor> {
     let leaf = student.detach().set_requires_grad(true);
     let student = Outputs::of_cls(leaf.shallow_clone());
@@ -40,11 +40,12 @@ fn step(loss: &SimDinoLoss, student: &Tensor, teacher: &Tensor) -> Option<Tensor
     Some(leaf.grad())
 }
 
-/// Asks a process for the peak of its first step; what an earlier one freed would be used again.
+/// Environment variable that makes a process report the peak of its first step. Later steps would
+/// reuse freed memory.
 const PEAK_OF: &str = "SIMDINO_BENCH_PEAK_OF_VIEWS";
 
-/// Peak of resident memory in one step above what was held before it, in MiB, measured in a
-/// process of its own.
+/// Returns the peak of resident memory during a step, above that before it, in MiB, measured in a
+/// separate process.
 fn peak(views: i64) -> Option<f64> {
     let program = std::env::current_exe().ok()?;
     let output = Command::new(program).env(PEAK_OF, views.to_string()).output().ok()?;

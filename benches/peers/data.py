@@ -1,11 +1,11 @@
 """The multi-crop pipeline of DINO and SimDINO in Python, for `cargo xtask bench data`.
 
-One thread, encoded bytes in memory to uint8 crops: 2 of 224 pixels and 10 of 96, the published
-operations, probabilities and order. `torchvision`: torchvision on Pillow images, as published
-(without the conversion to floats at its end, which is not part of this comparison).
-`albumentations`: the same operations on OpenCV, whose bicubic does not antialias and whose blur
-is a plain Gaussian, so its crops are cheaper and not the same. `decode` only decodes, with OpenCV,
-which is libjpeg-turbo with the least around it.
+One thread turns encoded bytes in memory into uint8 crops, 2 of 224 pixels and 10 of 96, with the
+published operations, probabilities, and order. `torchvision` uses torchvision with Pillow images,
+as published, but without the final conversion to floats, which is not part of this comparison.
+`albumentations` uses the same operations with OpenCV, whose bicubic resizing does not antialias and
+whose blur is a plain Gaussian, so that its crops are cheaper and not the same. `decode` only
+decodes, with OpenCV, which adds the least to libjpeg-turbo.
 
 Prints one JSON object as its last line.
 """
@@ -142,7 +142,7 @@ def main():
     for data in files[:3]:
         run(data)
     done, start = 0, time.perf_counter()
-    # Whole passes would make slow peers take minutes; a prefix of a fixed order is the same for all.
+    # With slow peers, complete passes would take minutes. The order is the same for all.
     while time.perf_counter() - start < args.seconds:
         run(files[done % len(files)])
         done += 1

@@ -1,9 +1,11 @@
 """Evaluations on frozen features in Python, for `cargo xtask bench eval`.
 
-`knn`: similarities by torch.mm and torch.topk in chunks, as DINO's eval_knn.py. `logreg`: scikit-learn's
-LogisticRegression in float64 with the limits of DINOv2's eval/log_regression.py (1,000 iterations, tolerance 1e-12).
-`linear_grid`: the 52 heads of DINOv2's eval/linear.py, one module each, with the sum of their losses and one SGD. `extract`: Pillow and torchvision in worker processes, and timm's
-ViT-S/16. A peer whose packages are missing is null, with the reason in `missing`.
+`knn` computes similarities with torch.mm and torch.topk in chunks, like DINO's eval_knn.py.
+`logreg` uses scikit-learn's LogisticRegression in float64 with the limits of DINOv2's
+eval/log_regression.py (1,000 iterations, tolerance 1e-12). `linear_grid` trains the 52 heads of
+DINOv2's eval/linear.py, one module each, with the sum of their losses and one SGD. `extract` uses
+Pillow and torchvision in worker processes, and timm's ViT-S/16. A peer whose packages are missing
+is null, with the reason in `missing`.
 
 Prints one JSON object as its last line.
 """
@@ -47,7 +49,7 @@ def read(folder, name):
 
 
 def knn(train, test, classes):
-    """Weighted k-NN with k of 10, 20, 100, and 200."""
+    """Computes weighted k-NN with k of 10, 20, 100, and 200."""
     (train, train_labels), (test, test_labels) = train, test
     train, test = nn.functional.normalize(train), nn.functional.normalize(test)
     right = dict.fromkeys((10, 20, 100, 200), 0)
@@ -72,7 +74,7 @@ def logistic(train, c):
 
 
 def grid(train, width, classes):
-    """A function that takes one step of all heads."""
+    """Returns a function that performs one step of all heads."""
     features, labels = train
     parts = features.split(width, 1)
     heads, groups = [], []
@@ -105,7 +107,7 @@ def grid(train, width, classes):
 
 
 def extract(folder, threads):
-    """A function that embeds all images."""
+    """Returns a function that extracts the features of all images."""
     import timm
     from PIL import Image
     from torchvision import transforms

@@ -1,11 +1,12 @@
-"""The search of nearest patches of in-context segmentation, in faiss and in torch, beside ours.
+"""Compares the nearest-patch search of in-context segmentation with faiss and torch.
 
     python benches/peers/hummingbird.py --ours target/debug/examples/nearest
 
-The reference implementations of Hummingbird search by faiss's exact index (IndexFlatIP). `torch`: torch.mm and torch.topk
-in the blocks that ours uses. All on the CPU, with the same number of threads and random features of the same sizes, in
-turns; the shortest of all rounds counts. A peer whose package is missing is null, with the reason in `missing`. Build
-ours by `cargo build --workspace --example nearest`.
+The reference implementations of Hummingbird search with faiss's exact index (IndexFlatIP). `torch`
+uses torch.mm and torch.topk with the same block sizes as ours. All run on the CPU, with the same
+number of threads and random features of the same sizes, in turns; the shortest time of all rounds
+counts. A peer whose package is missing is null, with the reason in `missing`. Build ours with
+`cargo build --workspace --example nearest`.
 
 Prints one JSON object as its last line.
 """

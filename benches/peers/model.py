@@ -1,9 +1,11 @@
-"""Forward and backward of timm's ViT-S/16 in PyTorch eager: what the backbone is compared with.
+"""The forward and backward pass of timm's ViT-S/16 in PyTorch eager mode.
+
+The peer of the backbone in `cargo xtask bench model`.
 
     python model.py STEPS THREADS
 
-8 images of 224 pixels, all tokens, mean square of the class token as the loss. The last line is
-JSON: the fastest pass, and by how much it raised the most memory ever held.
+The input has 8 images of 224 pixels, and the loss is the mean square of the class token. The last
+line is JSON with the time of the fastest pass, and the increase of peak memory by the passes.
 """
 
 import json
@@ -30,7 +32,7 @@ def main(steps, threads):
     ).train()
     images = torch.randn(BATCH, 3, SIDE, SIDE)
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak starts afresh
+        file.write("5")  # resets the peak
     before, best = status("VmRSS:"), float("inf")
     for step in range(WARM_UP + steps):
         model.zero_grad()

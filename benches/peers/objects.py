@@ -1,11 +1,13 @@
-"""What crates/objects is compared with: scipy's eigensolvers, pydensecrf, and torch.
+"""The peers of crates/objects, for `cargo xtask bench objects`: SciPy's eigensolvers, pydensecrf,
+and torch.
 
     python objects.py prepare FOLDER [PHOTO]
     python objects.py run FOLDER
 
-`prepare` writes the input that both sides read: a photograph (or a drawing) of 480 x 480 pixels, the raw pixels of its
-patches of 16 and 8 pixels as features, and features of a video. `run` reads what `bench_objects` left in the same folder
-and compares results. Everything runs in one thread. The last line is JSON: seconds of the processor, and differences of results.
+`prepare` writes the input that both sides read: a photograph (or a drawing) of 480 x 480 pixels,
+the raw pixels of its patches of 16 and 8 pixels as features, and features of a video. `run` reads
+the results of `bench_objects` in the same folder, and compares its own with them. Everything runs
+on one thread. The last line is JSON with CPU times in seconds, and differences of results.
 """
 
 import json
@@ -40,7 +42,7 @@ def photograph(path):
 
 
 def patches(image, size):
-    """The pixels of each patch, less the mean of the image: features of raw pixels."""
+    """Returns features of raw pixels: the pixels of each patch minus the mean of the image."""
     n = SIDE // size
     pixels = image.astype(np.float32) - image.reshape(-1, 3).mean(0, dtype=np.float64).astype(np.float32)
     return pixels.reshape(n, size, n, size, 3).transpose(0, 2, 1, 3, 4).reshape(n * n, -1)
@@ -65,7 +67,7 @@ def prepare(folder, photo):
 
 
 def timed(work, times=3):
-    """The best of some times, in seconds of the processor, so that a busy machine matters less."""
+    """Returns the shortest of several CPU times in seconds, so that a busy machine matters less."""
     best = float("inf")
     for _ in range(times):
         start = time.process_time()
@@ -98,7 +100,7 @@ def lanczos(affinity, sums):
 
 
 def difference(theirs, ours):
-    """Largest difference of the vectors up to sign, relative to the largest entry."""
+    """Returns the largest difference of two vectors up to sign, relative to the largest entry."""
     sign = np.sign(theirs @ ours)
     return float(np.abs(theirs * sign - ours).max() / np.abs(theirs).max())
 

@@ -1,12 +1,12 @@
-"""The Python package beside what it replaces, for `cargo xtask bench python`.
+"""Compares the Python package with what it replaces, for `cargo xtask bench python`.
 
-`loader WHO`: batches of SimDINO's twelve crops as uint8 tensors, from files, with two workers: threads of
-`simdino.data.MultiCropLoader` (`simdino`), or processes of a DataLoader over the pipelines of data.py
-(`torchvision`, `albumentations`), which are spared the conversion to floats.
-`resume`: the way to the first batch in the middle of an epoch of ten million listed images, and with small
-crops of small images, so that what is measured is the way and not the batch.
-`loss`: value and gradient of the coding rate of 64 x 256 features on one thread: `simdino.losses`, and the
-published formula with autograd through Cholesky.
+`loader WHO` makes batches of SimDINO's twelve crops as uint8 tensors, from files, with two workers:
+threads of `simdino.data.MultiCropLoader` (`simdino`), or processes of a DataLoader over the
+pipelines of data.py (`torchvision`, `albumentations`), without the conversion to floats. `resume`
+measures the time to the first batch in the middle of an epoch of ten million listed images, with
+small crops of small images, so that making the batch takes little of it. `loss` computes the value
+and gradient of the coding rate of 64 x 256 features on one thread, with `simdino.losses`, and with
+the published formula and autograd through Cholesky.
 
 Prints one JSON object as its last line.
 """
@@ -24,7 +24,7 @@ LISTED = 10_000_000
 
 
 def rate_of(batches, seconds, warm_up):
-    """Images per second; batches that were made before the clock started do not count."""
+    """Returns images per second; batches that were made before the start do not count."""
     for _ in range(warm_up):
         next(batches)
     done, start = 0, time.perf_counter()
@@ -92,7 +92,7 @@ def resume(arguments):
         opened = time.perf_counter() - start
         times, of_cpu = [], []
         for _ in range(arguments.rounds):
-            # As after a restart, when nothing of the order is known.
+            # As after a restart, without any knowledge of the order.
             fresh = MultiCropLoader(path, 4, augment=small, workers=WORKERS)
             state = {**listed.state_dict(), "step": len(listed) // 2}
             start, cpu = time.perf_counter(), time.process_time()
@@ -123,7 +123,7 @@ def loss(arguments):
 
     def once(rate):
         z = features.clone().requires_grad_()
-        start = time.thread_time()  # of this thread alone, which does all of it
+        start = time.thread_time()  # CPU time of this thread, which does all the work
         value = rate(z)
         value.backward()
         return time.thread_time() - start, value.item(), z.grad

@@ -1,17 +1,17 @@
-"""The SimDINO training step in PyTorch and timm: what `simdino bench step` is compared with.
+"""The SimDINO training step in PyTorch and timm, which `simdino bench step` is compared with.
 
-The same work, written as one would write it in Python today: timm's VisionTransformer with
-scaled_dot_product_attention, one pass of the backbone a resolution, the MLP head, the loss as the
-published code has it (cosines, Cholesky of the covariance, autograd) in groups of the batch,
-per-tensor clipping and the moving average with foreach kernels, fused AdamW, optionally bf16
-autocast and torch.compile of backbone and head. Input is random, drawn on the device in every step,
-as `simdino bench step` does.
+It does the same work, written as is usual in Python today: timm's VisionTransformer with
+scaled_dot_product_attention, one pass of the backbone per resolution, the MLP head, the loss of the
+published code (cosines, Cholesky of the covariance, autograd) in groups of the batch, per-tensor
+clipping and the moving average with foreach kernels, fused AdamW, and optionally bf16 autocast and
+torch.compile of backbone and head. As in `simdino bench step`, the input is random and drawn on the
+device in every step.
 
     python step.py --config-json JSON [--mode eager|compile] [--device auto|cpu|cuda] [--steps N]
 
-JSON is the resolved config, as `simdino bench step CONFIG --json` prints it under "config"; a file's
-name with an @ before it works too. The last line printed is one JSON object. Where timm is not
-installed, a plain ViT with the same operations stands in for it, and the JSON says so ("peer").
+JSON is the resolved config, as `simdino bench step CONFIG --json` prints it under "config", or the
+name of a file after an @. The last line printed is a JSON object. Without timm, a plain ViT with
+the same operations takes its place, which the JSON states in "peer".
 """
 
 import argparse
@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# embed_dim, depth, num_heads; as crates/model/src/config.rs
+# embed_dim, depth, num_heads; as in crates/model/src/config.rs
 ARCHS = {
     "vit_nano": (128, 4, 4),
     "vit_tiny": (192, 12, 3),
@@ -118,18 +118,18 @@ class Network(nn.Module):
         self.backbone, self.head = backbone, head
 
     def forward(self, views):
-        """`views` has one tensor per resolution; returns [V B, d]."""
+        """Returns [V B, d]; `views` has one tensor per resolution."""
         return self.head(torch.cat([self.backbone(view) for view in views]))
 
 
 def make_backbone(config):
-    """The backbone, its width, and "timm" or "torch"."""
+    """Returns the backbone, its width, and "timm" or "torch"."""
     model = config["model"]
     dim, depth, heads = ARCHS[model["arch"]]
     image, patch, drop_path = model["image_size"], model["patch_size"], model["drop_path_rate"]
     try:
         from timm.models.vision_transformer import VisionTransformer
-    except (ImportError, RuntimeError):  # missing, or made for another torch
+    except (ImportError, RuntimeError):  # timm is missing, or incompatible with this torch
         return PlainVit(dim, depth, heads, patch, image, drop_path), dim, "torch"
     backbone = VisionTransformer(
         img_size=image,
@@ -146,7 +146,8 @@ def make_backbone(config):
 
 
 def loss_of(student, teacher, objective, groups, batch_size):
-    """Minus similarity minus coding rate. student [V, B, d], teacher [2, B, d], fp32."""
+    """Returns the negative sum of similarity and weighted coding rate, for student [V, B, d] and
+    teacher [2, B, d] in fp32."""
     views, rows, width = student.shape
     similarity = F.cosine_similarity(teacher.unsqueeze(1), student.unsqueeze(0), dim=-1)
     same_view = torch.zeros(2, views, 1, device=student.device, dtype=torch.bool)
@@ -169,7 +170,8 @@ def loss_of(student, teacher, objective, groups, batch_size):
 
 
 def groups_of(objective, train):
-    """Groups in a micro-batch, and the batch size of the formulas: with `group_rows`, that of a group."""
+    """Returns the number of groups in a micro-batch, and the batch size of the formulas, which is
+    that of a group with `group_rows`."""
     batch, rows = train["batch_size"], objective.get("group_rows")
     if rows is None:
         return objective["rate_groups"] // train["accumulate"], batch
@@ -178,7 +180,7 @@ def groups_of(objective, train):
 
 
 class Step:
-    """Networks, optimizer and one call a step."""
+    """Networks, optimizer, and a call that performs a step."""
 
     def __init__(self, config, device, mode):
         torch.manual_seed(config["run"]["seed"])
@@ -198,7 +200,7 @@ class Step:
             weight_decay=0.04,
             fused=True,
         )
-        if mode == "compile":  # one graph a resolution
+        if mode == "compile":  # one graph per resolution
             for network in (student, teacher):
                 network.backbone = torch.compile(network.backbone, dynamic=False)
                 network.head = torch.compile(network.head, dynamic=False)
@@ -236,7 +238,8 @@ class Step:
         return loss.detach()
 
     def clip(self, most):
-        """Each gradient tensor to an L2 norm of at most `most`, without waiting for the device."""
+        """Clips each gradient tensor to an L2 norm of at most `most`, without waiting for the
+        device."""
         if not most:
             return
         grads = [p.grad for p in self.params if p.grad is not None]
@@ -245,7 +248,7 @@ class Step:
 
 
 def time_steps(step, device, warmup, steps):
-    """Milliseconds of each timed step, and peak memory in bytes."""
+    """Returns the milliseconds of each timed step, and the peak memory in bytes."""
     wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
     for _ in range(warmup):
         loss = step()
@@ -290,7 +293,7 @@ def read_arguments():
         with open(text[1:]) as file:
             text = file.read()
     config = json.loads(text)
-    # the JSON line of `simdino bench step` itself is taken as well
+    # Also accepts the JSON line of `simdino bench step` itself.
     return arguments, config.get("config", config)
 
 

@@ -1,2 +1,2 @@
-//! Criterion benches of simdino live in `benches/`; this library is empty.
+//! This library is empty; the Criterion benchmarks of simdino are in `benches/`.
 #![forbid(unsafe_code)]

@@ -20,11 +20,11 @@ const SOURCES: [&str; 13] = [
     "fused/linear_function.cpp",
 ];
 
-/// Texts that make the kernels of all but attention, in this order.
+/// Sources of all kernels except attention, in the order in which they are concatenated.
 const KERNELS: [&str; 6] =
     ["common.cu", "norm_sizes.h", "rows.cu", "norm.cu", "norm_backward.cu", "columns.cu"];
 
-/// Texts that make the kernels of attention, in this order.
+/// Sources of the attention kernels, in the order in which they are concatenated.
 const ATTENTION: [&str; 5] = [
     "common.cu",
     "attention_sizes.h",
@@ -70,7 +70,7 @@ fn compiler(include: &Path, cuda: bool) -> cc::Build {
     // libtorch comes without Gloo's headers; cpp/gloo declares the little that its own need.
     build.define("USE_C10D_GLOO", "1").include("cpp");
     for dir in [include.to_owned(), include.join("torch/csrc/api/include")] {
-        // As system headers: their warnings are not ours to mend.
+        // As system headers, because we cannot fix their warnings.
         build.flag("-isystem").flag(dir);
     }
     if cuda {
@@ -79,8 +79,9 @@ fn compiler(include: &Path, cuda: bool) -> cc::Build {
     build
 }
 
-/// CUDA graphs and the fused kernels' launcher, in an archive of its own: they need CUDA's headers, and the
-/// kernels' text, which the user's machine compiles. Without the headers it says that there are none.
+/// Compiles CUDA graphs and the launcher of the fused kernels into a separate archive, because they
+/// need CUDA's headers and the source of the kernels, which is compiled at run time. Without the
+/// headers, the archive holds stubs that report that.
 fn compile_kernels(include: &Path, headers: Option<&[PathBuf]>) -> Result<(), String> {
     let mut build = compiler(include, headers.is_some());
     let fused = ["kernels", "attention", "linear"].map(|name| format!("cpp/fused/{name}.cpp"));
@@ -98,19 +99,19 @@ fn compile_kernels(include: &Path, headers: Option<&[PathBuf]>) -> Result<(), St
     Ok(())
 }
 
-/// Writes `NAME_source.h`, which defines `NAME_SOURCE` as the texts of `files`, one after the other.
+/// Writes `NAME_source.h`, which defines `NAME_SOURCE` as the concatenated contents of `files`.
 fn embed(out: &Path, name: &str, files: &[&str]) -> Result<(), String> {
     let read = |file: &&str| fs::read_to_string(Path::new("cpp/fused").join(file));
     let text: String =
         files.iter().map(read).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-    // A string literal of C++ holds at most 65,536 characters everywhere.
+    // The C++ standard only guarantees string literals of up to 65,536 characters.
     let source =
         format!("static const char {}_SOURCE[] = R\"cuda({text})cuda\";\n", name.to_uppercase());
     fs::write(out.join(format!("{name}_source.h")), source).map_err(|e| e.to_string())
 }
 
-/// NCCL's part, in an archive of its own: where the headers are missing, or are not those that
-/// libtorch was made with, the build goes on without it and `inspect env` says so.
+/// Compiles the NCCL part into a separate archive. If its headers are missing, or are not the ones
+/// that libtorch was built with, the build continues without NCCL, and `inspect env` reports that.
 fn compile_nccl(include: &Path, cuda: bool, headers: Option<&[PathBuf]>) {
     const ARCHIVE: &str = "simdino_torch_ext_nccl";
     if let Some(headers) = headers {
@@ -127,7 +128,8 @@ fn compile_nccl(include: &Path, cuda: bool, headers: Option<&[PathBuf]>) {
     compiler(include, cuda).file("cpp/nccl.cpp").compile(ARCHIVE);
 }
 
-/// Folders of CUDA's and NCCL's headers: beside torch where pip put them, or of a CUDA toolkit.
+/// Returns the folders of CUDA's and NCCL's headers: those of pip packages installed beside torch,
+/// then those of a CUDA toolkit. `None` if a header is missing.
 fn cuda_headers(lib_dir: &Path) -> Option<Vec<PathBuf>> {
     let torch = lib_dir.canonicalize().ok()?.parent()?.to_owned();
     let packages = torch.parent().map(|site| site.join("nvidia"));
@@ -138,13 +140,13 @@ fn cuda_headers(lib_dir: &Path) -> Option<Vec<PathBuf>> {
     let of_toolkit = ["include", "include/cccl"].map(|dir| toolkit.join(dir));
     let system = PathBuf::from("/usr/include");
     let dirs: Vec<PathBuf> = of_packages.chain(of_toolkit).filter(|dir| dir.is_dir()).collect();
-    // All headers that ProcessGroupNCCL.hpp reaches, one of each package.
+    // One header of each package that ProcessGroupNCCL.hpp includes, directly or indirectly.
     let needed = ["cuda_runtime_api.h", "crt/host_defines.h", "cublas_v2.h", "nccl.h"];
     let there = |name: &str| dirs.iter().chain([&system]).any(|dir| dir.join(name).exists());
     needed.iter().all(|name| there(name)).then_some(dirs)
 }
 
-/// Folder of libtorch's libraries, as torch-sys hands it on.
+/// Returns the folder of libtorch's libraries, which torch-sys passes on.
 fn lib_dir() -> Result<PathBuf, String> {
     let of_torch_sys = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from);
     let of_user = || env::var_os("LIBTORCH").map(|root| Path::new(&root).join("lib"));
@@ -153,7 +155,7 @@ fn lib_dir() -> Result<PathBuf, String> {
     })
 }
 
-/// Folder of libtorch's headers, which torch-sys does not hand on.
+/// Returns the folder of libtorch's headers, which torch-sys does not pass on.
 fn include_dir(lib_dir: &Path) -> Result<PathBuf, String> {
     let of_user = env::var_os("LIBTORCH_INCLUDE").map(|root| Path::new(&root).join("include"));
     let beside_libraries = lib_dir.parent().map(|root| root.join("include"));
@@ -167,7 +169,8 @@ fn cxx11_abi() -> String {
     env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned())
 }
 
-/// After the shim's archive, so that the linker sees which of its symbols are wanted.
+/// Links libtorch. Call it after the shim is compiled: a linker resolves the symbols of an archive
+/// from the libraries that follow it.
 fn link(lib_dir: &Path, cuda: bool) {
     println!("cargo:rustc-link-search=native={}", lib_dir.display());
     let cuda_libraries = cuda.then_some(["torch_cuda", "c10_cuda"]);

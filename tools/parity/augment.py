@@ -1,6 +1,6 @@
 """Makes crates/augment/tests/fixtures/augment.safetensors with torchvision and Pillow.
 
-One small image, the outputs of every augmentation on it, and quantiles of the boxes that
+It contains a small image, the outputs of every augmentation on it, and quantiles of the boxes that
 RandomResizedCrop draws. See README.md beside this file.
 """
 
@@ -24,7 +24,7 @@ OUT = Path(__file__).parents[2] / "crates/augment/tests/fixtures/augment.safeten
 
 
 def picture() -> Image.Image:
-    """Smooth colors, fine texture, noise, hard edges and clipped corners."""
+    """Returns an image with smooth colors, fine texture, noise, hard edges, and clipped corners."""
     rng = np.random.default_rng(SEED)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64)
     base = np.stack(
@@ -67,7 +67,7 @@ OPS = {
 
 
 def chain(image, p):
-    """A whole crop in the order of the published pipeline."""
+    """Computes a complete crop in the order of the published pipeline."""
     image = F.hflip(crop(image, *p["box"], p["side"]))
     for op, factor in p["jitter"]:
         image = OPS[op](image, {"factor": factor})
@@ -115,7 +115,8 @@ BOXES = [
 
 
 def box_quantiles(case) -> np.ndarray:
-    """[4, 101]: quantiles of area share, log ratio, left and top, each place as a share."""
+    """Returns [4, 101]: quantiles of the relative area, the log ratio, and the relative left and
+    top."""
     width, height = case["width"], case["height"]
     image = torch.empty(1, height, width)
     rows = []

@@ -1,10 +1,11 @@
-"""BMP of 16 bits and of runs, and WebP animations, decoded by us and by Pillow; and a few as fixtures.
+"""Compares our decoding of 16-bit and run-length BMP files, and of WebP animations, with Pillow's;
+also writes fixtures.
 
 Usage:
     python tools/parity/bmp_webp_kinds.py check target/debug/examples/pixels [COUNT [SEED]]
     python tools/parity/bmp_webp_kinds.py fixtures
 
-`check` draws COUNT files (300) and compares as jpeg_kinds.py does; `fixtures` makes
+`check` draws COUNT files (300), and compares them as jpeg_kinds.py does. `fixtures` writes
 crates/decode/tests/fixtures/bmp_webp. Needs pillow and numpy.
 """
 
@@ -21,7 +22,7 @@ SEED = 20266
 
 
 def bmp(width, height, bits, compression, rest: bytes, data: bytes, head_size=40) -> bytes:
-    """`rest` is masks or a palette."""
+    """Returns a BMP file; `rest` holds masks or a palette."""
     colors = len(rest) // 4 if bits <= 8 else 0
     head = struct.pack("<IiiHHIIiiII", head_size, width, height, 1, bits, compression, len(data), 0, 0, colors, 0)
     if head_size > 40:
@@ -38,7 +39,7 @@ def sixteen_bits(rng, kind: str, width: int, height: int) -> bytes:
 
 
 def runs(rng, bits: int, width: int, height: int, colors: int) -> bytes:
-    """Mixes runs, single colors, ends of rows, and steps, as a writer may do."""
+    """Returns data that mixes runs, single colors, ends of rows, and deltas, as a writer may do."""
     draw = lambda low, high: int(rng.integers(low, high))  # noqa: E731
     out, x, y = bytearray(), 0, 0
 
@@ -49,7 +50,8 @@ def runs(rng, bits: int, width: int, height: int, colors: int) -> bytes:
         left = width - x
         match draw(0, 5):
             case 0 if x and x < width and y + 1 < height:
-                # A run must not reach the end of a row: Pillow takes that for the beginning of the next.
+                # A delta must not reach the end of a row, which Pillow treats as the start of the
+                # next.
                 right, up = draw(0, left), draw(0, min(3, height - y))
                 out += bytes([0, 2, right, up])
                 x, y = x + right, y + up
@@ -71,7 +73,8 @@ def runs(rng, bits: int, width: int, height: int, colors: int) -> bytes:
 
 
 def animation(rng, blend: bool, lossless: bool, offset: bool, alpha: bool = True) -> bytes:
-    """Two frames; the first one begins at (4, 2) or fills the canvas."""
+    """Returns an animation of two frames, the first of which starts at (4, 2) or fills the
+    canvas."""
     y, x = np.mgrid[0:18, 0:22]
     chunks = []
     for _ in range(2):

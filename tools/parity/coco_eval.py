@@ -1,10 +1,10 @@
-"""Fixtures of crates/score from pycocotools: run lengths, and COCO's twelve numbers.
+"""Writes fixtures of crates/score with pycocotools: run lengths, and COCO's twelve numbers.
 
     python tools/parity/coco_eval.py [PACK]
 
-writes crates/score/tests/fixtures/{rle,truth,results,expected}.json from drawn images, and, if PACK is an
-extracted coco_mini, mini.json: the numbers of its annotations, shifted, dropped, and repeated by a rule
-that the Rust test repeats. Needs pycocotools and numpy.
+Writes crates/score/tests/fixtures/{rle,truth,results,expected}.json from drawn images. If PACK is
+an extracted coco_mini, also writes mini.json: the numbers of its annotations after shifting,
+dropping, and repeating them by a rule that the Rust test repeats. Needs pycocotools and numpy.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ def dataset(file):
 
 
 def numbers(file, results, kind):
-    """COCO's twelve numbers, none where pycocotools has -1."""
+    """Returns COCO's twelve numbers, with None where pycocotools has -1."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = dataset(copy.deepcopy(file))
         evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(results)), kind)
@@ -50,8 +50,9 @@ def numbers(file, results, kind):
 
 
 def all_numbers(file, results):
-    """With and without classes, of boxes and masks. As detectron2 does, the boxes of detected masks are
-    left out, which pycocotools would take their areas from; box_areas keeps them."""
+    """Returns the numbers of boxes and masks, with and without classes. As in detectron2, the boxes
+    of detected masks, which pycocotools would compute areas from, are left out, except in
+    box_areas."""
     one_class = copy.deepcopy(file)
     one_class["categories"] = [{"id": 1, "name": "object"}]
     found = copy.deepcopy(results)
@@ -72,7 +73,7 @@ def all_numbers(file, results):
 # Run lengths
 
 def rle_cases(rng):
-    """Masks, polygons, boxes, and pairs, with what pycocotools makes of them."""
+    """Returns masks, polygons, boxes, and pairs, with pycocotools' results for them."""
     cases = {"masks": [], "polygons": [], "uncompressed": [], "unions": [], "overlaps": []}
     pool = []
     for index in range(24):
@@ -117,7 +118,7 @@ def rle_cases(rng):
 # Drawn images
 
 def blob(rng, height, width):
-    """An ellipse, as a mask."""
+    """Returns an ellipse as a mask."""
     center = rng.random(2) * [height, width]
     radii = (.08 + .35 * rng.random(2) ** 2) * [height, width]
     rows, columns = np.mgrid[:height, :width]
@@ -134,7 +135,7 @@ def polygon_of(rng, height, width):
 
 
 def shifted(mask, dy, dx):
-    """Without wrapping around."""
+    """Shifts a mask without wrapping around."""
     height, width = mask.shape
     out = np.zeros_like(mask)
     rows = slice(max(dy, 0), height + min(dy, 0)), slice(max(-dy, 0), height + min(-dy, 0))
@@ -144,8 +145,9 @@ def shifted(mask, dy, dx):
 
 
 def drawn(rng, count=14, categories=4):
-    """Ground truth and results: perturbed, missing, repeated and crowds, empty masks, equal scores, images
-    without annotations or detections, a class without instances."""
+    """Returns ground truth and results, including perturbed, missing, and repeated ones, crowds,
+    empty masks, equal scores, images without annotations or detections, and a class without
+    instances."""
     sizes = [(48, 64), (120, 160), (31, 17)]
     images, annotations, results = [], [], []
     for index in rng.permutation(count):
@@ -209,7 +211,7 @@ def detection(rng, image, annotation, mask):
 # Real images
 
 def perturbed(file):
-    """Detections from the annotations of a real dataset, by a rule without random numbers."""
+    """Returns detections made from the annotations of a real dataset, without random numbers."""
     truth = dataset(copy.deepcopy(file))
     categories = sorted(category["id"] for category in file["categories"])
     results = []

@@ -1,10 +1,11 @@
-"""Fixtures of crates/score: tracks of several objects, and J and F of DAVIS.
+"""Writes fixtures of crates/score: tracks of several objects, and J and F of DAVIS.
 
     python tools/parity/davis.py [PACK]
 
-writes PNG files and expected.json to crates/score/tests/fixtures/davis. The measures are written out with
-numpy, skimage's disk and OpenCV's dilation, by the definitions of davis2017-evaluation. With the extracted
-pack of DAVIS sequences, they are first compared with the numbers of that program that the pack contains.
+Writes PNG files and expected.json to crates/score/tests/fixtures/davis. The measures are
+implemented with numpy, skimage's disk, and OpenCV's dilation, following the definitions of
+davis2017-evaluation. If PACK, an extracted pack of DAVIS sequences, is given, they are first
+compared with that program's numbers in the pack.
 """
 
 import json
@@ -26,8 +27,8 @@ def j_measure(found, truth):
 
 
 def boundary(mask):
-    """Pixels that differ from the one to the right, below, or diagonally; in the last row and column only
-    from the neighbor that exists."""
+    """Returns the pixels that differ from the one to the right, below, or diagonally; in the last
+    row and column, only existing neighbors count."""
     edge = np.zeros_like(mask)
     edge[:-1, :-1] = (mask[:-1, :-1] ^ mask[:-1, 1:]) | (mask[:-1, :-1] ^ mask[1:, :-1]) \
         | (mask[:-1, :-1] ^ mask[1:, 1:])
@@ -76,7 +77,7 @@ def ellipse(shape, center, radii):
 
 
 def frame(shape, time, offset, gone):
-    """Objects that move, grow, cover each other, and leave the frame."""
+    """Draws objects that move, grow, cover each other, and leave the frame."""
     image = np.zeros(shape, np.uint8)
     height, width = shape
     places = [((.3, .2 + .06 * time), (.18, .12)), ((.6, .7 - .05 * time), (.25, .1 + .01 * time)),

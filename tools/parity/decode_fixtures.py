@@ -1,11 +1,11 @@
-"""Makes the files of crates/decode/tests/fixtures/images: small images that are hard to write with
+"""Writes the files of crates/decode/tests/fixtures/images: small images that are hard to write with
 the decoder's own library, each with the pixels that Pillow reads from it.
 
-NAME.EXT is the file under test, NAME.EXT.expected.png holds what Pillow's
-`ImageOps.exif_transpose(Image.open(NAME.EXT)).convert("RGB")` gives.
+NAME.EXT is the file under test, and NAME.EXT.expected.png holds the result of Pillow's
+`ImageOps.exif_transpose(Image.open(NAME.EXT)).convert("RGB")`.
 
-Also those of crates/jpeg/tests/fixtures: NAME.jpg and, as bytes, the pixels that Pillow reads from it,
-NAME.pixels.
+Also writes those of crates/jpeg/tests/fixtures: NAME.jpg, and NAME.pixels with the pixels that
+Pillow reads from it, as bytes.
 
 Usage: python tools/parity/decode_fixtures.py   (needs pillow, numpy and, for 4:4:0, opencv; versions
 in the READMEs beside the fixtures). The seed of the noise is 0.
@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 40, 28
 
 
 def picture() -> np.ndarray:
-    """A smooth picture with a hard edge and no symmetry, [H, W, 3] u8."""
+    """Returns a smooth picture with a hard edge and no symmetry, [H, W, 3] u8."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64)
     red = 40 + 4.5 * x
     green = 220 - 6.0 * y
@@ -78,12 +78,12 @@ def save_all() -> None:
 
 
 def noise(width: int, height: int) -> np.ndarray:
-    """Noise, [H, W, 3] u8, so that all coefficients are large."""
+    """Returns noise, [H, W, 3] u8, which makes all coefficients large."""
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def scene(width: int, height: int) -> np.ndarray:
-    """The picture, mirrored repeatedly, with a little noise, [H, W, 3] u8."""
+    """Returns the picture, mirrored repeatedly, with a little noise, [H, W, 3] u8."""
     pixels = np.pad(picture(), ((0, height), (0, width), (0, 0)), "symmetric")[:height, :width]
     return (pixels.astype(np.int16) + noise(width, height) // 16).clip(0, 255).astype(np.uint8)
 

@@ -1,4 +1,5 @@
-"""Fixture of the eval crate: the head, the losses, and the errors of depths, restated with torch and numpy in float64.
+"""Writes a fixture of the eval crate: the head, losses, and errors of depth estimation,
+reimplemented with torch and numpy in float64.
 
     python tools/parity/depth.py crates/eval/tests/fixtures
 """
@@ -16,7 +17,8 @@ BINS, MIN_DEPTH, MAX_DEPTH = 16, 1e-3, 10.0
 
 
 def depths(weight, bias, maps):
-    """Features are enlarged first, as in the reference; then the layer, the weights, and their mean."""
+    """Enlarges the features first, as in the reference; then applies the layer, the weights, and
+    their mean."""
     features = F.interpolate(maps, scale_factor=4, mode="bilinear", align_corners=False)
     logits = F.conv2d(features, weight, bias)
     weights = torch.relu(logits) + 0.1
@@ -26,7 +28,7 @@ def depths(weight, bias, maps):
 
 
 def losses(predicted, truth, variance):
-    """One pixel after the other."""
+    """Computes the loss pixel by pixel."""
     g = torch.log(predicted + 1e-3) - torch.log(truth + 1e-3)
     errors = g[truth > 0]
     inside = 0.15 * errors.mean() ** 2
@@ -51,7 +53,8 @@ def losses(predicted, truth, variance):
 
 
 def head(rng):
-    """Three steps of torch's AdamW from the same weights; the norm of some gradients is above the limit."""
+    """Takes three steps of torch's AdamW from the same weights; the norm of some gradients exceeds
+    the limit."""
     maps = rng.standard_normal((3, 2, 6, 3, 4)).astype(np.float32)
     truth = rng.uniform(0.5, 9.0, (3, 2, 20, 24)).astype(np.float32)
     truth[rng.random(truth.shape) < 0.2] = 0.0
@@ -81,7 +84,8 @@ def head(rng):
 
 
 def errors(rng):
-    """Errors of each of three images, and their means; one image has unmeasured pixels, one has some out of range."""
+    """Computes the errors of three images, and their means. One image has unmeasured pixels, and
+    one has some out of range."""
     truth = rng.uniform(0.2, 9.5, (3, 12, 15)).astype(np.float32)
     predicted = (truth * np.exp(0.3 * rng.standard_normal(truth.shape) + 0.1)).astype(np.float32)
     truth[0][rng.random(truth[0].shape) < 0.3] = 0.0

@@ -1,8 +1,8 @@
-"""Fixtures of imported backbones: the classes of timm and Hugging Face themselves, in float64.
+"""Writes fixtures of imported backbones with the classes of timm and Hugging Face, in float64.
 
-Every weight comes from the hash of vit.py, one stream for each name in the library's own order of
-names, so the Rust test writes the same weights under the same names into a file, imports that,
-and must find the library's outputs. Only samples of those are stored.
+Every weight comes from the integer hash of hashed.py, with one stream per name in the library's own
+order of names. The Rust test writes the same weights under the same names to a file, imports it,
+and must reproduce the library's outputs. Only samples of those are stored.
 
     python tools/parity/families.py crates/model/tests/fixtures
 """
@@ -33,7 +33,8 @@ LAYERS = 2  # intermediate layers
 
 
 def values(name, shape, stream):
-    """Weights by fan-in, so that deep networks stay well conditioned; norms and scales around 1."""
+    """Returns weights scaled by fan-in, so that deep networks stay well conditioned; norms and
+    scales are around 1."""
     if len(shape) == 1:
         around_one = name.endswith(("weight", "gamma", "lambda1"))
         return tensor(shape, stream, 0.1, 1.0 if around_one else 0.0)
@@ -90,7 +91,7 @@ class HuggingFace:
         sizes |= {"patch_size": patch, "image_size": 4 * patch, "layer_norm_eps": 1e-6}
         config = config_class(attn_implementation="sdpa", **(sizes | options))
         heads = config.num_attention_heads
-        # Facts that a config states and shapes do not.
+        # Facts that the config states, but that do not follow from shapes.
         odd = options.keys() & {"num_attention_heads", "layer_norm_eps"}
         self.config = {"model_type": config.model_type, **{key: getattr(config, key) for key in sizes}} if odd else None
         if model_class is ViTModel:
@@ -116,7 +117,7 @@ class HuggingFace:
         layers = [self.model.layernorm(x) for x in out.hidden_states[-LAYERS:]]
         b, t, _ = out.last_hidden_state.shape
         qkv = [seen[n].view(b, t, self.heads, -1).transpose(1, 2) for n in ("query", "key", "value")]
-        # Their own position maps would be rounded to single precision.
+        # The library's own attention maps would be rounded to single precision.
         scores = qkv[0] @ qkv[1].transpose(-2, -1) * qkv[0].shape[-1] ** -0.5
         return out.last_hidden_state, layers, scores.softmax(-1), qkv
 

@@ -1,9 +1,9 @@
-"""Weights of other libraries through the real program: a check, not a fixture.
+"""Checks that the real program reads the weights of other libraries; writes no fixtures.
 
-Every network is small and random, and saved as its library saves it. The program must give the
-library's class token after the final norm to 1e-5 of the largest value, or refuse with one sentence and
-exit code 1 or 2; which of the two is written beside each case. `import`, `embed` and `export --check`
-must agree about it.
+Every network is small and random, and saved as its library saves it. The program must reproduce the
+library's class token after the final norm to 1e-5 of the largest value, or refuse with one sentence
+and exit code 1 or 2; each case states which of the two is expected. `import`, `embed`, and
+`export --check` must agree.
 
     python tools/parity/foreign.py target/debug/simdino [name of a case]
 """
@@ -189,14 +189,14 @@ def hf_cases():
                 if not with_config:
                     (folder / "config.json").unlink()
                 return folder, features
-            # Facts that only the config states cannot be known without it.
+            # These cases depend on facts that only the config states.
             told = name not in ("vit eps", "vit 8 heads", "vit quick_gelu", "vit gelu_new", "dinov2 8 heads", "dinov2 relu")
             if with_config or told:
                 case(f"hf {name}{'' if with_config else ', no config'}", reads)(make)
 
 
 def pixel_cases():
-    """preprocessor_config.json, as the library's own processor computes it."""
+    """Cases of preprocessor_config.json, compared with the library's own processor."""
     half = [0.5, 0.5, 0.5]
     for name, reads, keys in [
         ("half", True, {"image_mean": half, "image_std": half}),

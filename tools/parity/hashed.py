@@ -1,4 +1,4 @@
-"""Numbers from an integer hash that the Rust tests repeat bit for bit.
+"""Numbers from an integer hash that the Rust tests reproduce exactly.
 
 The Rust side is crates/model/tests/common/mod.rs.
 """
@@ -8,7 +8,8 @@ import torch
 
 
 def hashed(count, stream):
-    """`count` values in [-1, 1): the splitmix64 finalizer of (stream, index), upper 24 bits."""
+    """Returns `count` values in [-1, 1): the upper 24 bits of splitmix64's finalizer of (stream,
+    index)."""
     with np.errstate(over="ignore"):
         z = np.arange(count, dtype=np.uint64) + np.uint64(stream) * np.uint64(1 << 32)
         z = (z + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)

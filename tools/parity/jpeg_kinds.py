@@ -1,12 +1,12 @@
-"""Odd JPEG files, hundreds of them, decoded by us and by Pillow: every pixel must be equal, or the
-file refused; and a few of them as fixtures.
+"""Compares our decoding of many unusual JPEG files with Pillow's: every pixel must be equal, or the
+file be refused. Also writes a few as fixtures.
 
 Usage:
     python tools/parity/jpeg_kinds.py check target/debug/examples/pixels [COUNT [SEED]]
     python tools/parity/jpeg_kinds.py fixtures
 
-`check` draws COUNT files (1000) of all kinds into a temporary folder and prints how many were equal,
-refused by whom, and different; it ends with 1 where any differ. `fixtures` makes
+`check` draws COUNT files (1000) of all kinds into a temporary folder, and prints how many were
+equal, refused by which decoder, and different; the exit code is 1 if any differ. `fixtures` writes
 crates/jpeg/tests/fixtures/kinds. Needs pillow and numpy.
 """
 
@@ -112,8 +112,9 @@ def draw(rng) -> tuple:
 
 
 def case(name: str, factors: str, groups=None, size=(21, 19), head=JFIF, names=None, **options) -> None:
-    """A fixture: `factors` as "2x2 1x1 1x1"; `groups` of components as scans, none for a progressive
-    file. `before` stands in front of each scan but the first, `interval` is that of every second."""
+    """Returns a fixture. `factors` are given as "2x2 1x1 1x1"; `groups` lists the components of
+    each scan, or is None for a progressive file. `before` precedes each scan but the first, and
+    `interval` is the restart interval of every second one."""
     rng = np.random.default_rng(SEED + sum(name.encode()))
     pairs = [tuple(int(v) for v in pair.split("x")) for pair in factors.split()]
     names = names or [1, 2, 3, 4]

@@ -1,8 +1,8 @@
 """A JPEG writer for files that no library writes: any sampling of each component, any order and
-grouping of scans, sequential or progressive, restart markers, segments in odd places.
+grouping of scans, sequential or progressive, restart markers, and segments in unusual places.
 
-Coefficients are drawn, not transformed from a picture: what is compared is what decoders make of
-them. Nothing but numpy is needed. The format is that of ITU-T T.81.
+Coefficients are drawn at random instead of being computed from a picture, because only decoders are
+compared. Needs only numpy. The format is that of ITU-T T.81.
 """
 
 from dataclasses import dataclass, field
@@ -25,8 +25,9 @@ class Component:
 
 @dataclass
 class Scan:
-    """Numbers of components; of a progressive scan also first and last coefficient, high and low bit.
-    `before` is written in front of it, `interval` is that of its restart markers."""
+    """A scan with the numbers of its components and, if progressive, the first and last
+    coefficient, and the high and low bit. `before` is written in front of it; `interval` is its
+    restart interval."""
 
     components: list
     first: int = 0
@@ -71,7 +72,8 @@ class Bits:
         return value.to_bytes((self.count + fill) // 8, "big").replace(b"\xff", b"\xff\0")
 
 
-# All codes have the same length, so no symbols need to be counted: 4 bits for means, 8 for the others.
+# All codes have the same length, so no symbols need to be counted: 4 bits for means, 8 for the
+# others.
 DC_SYMBOLS = list(range(12))
 AC_SYMBOLS = [0xF0] + [run << 4 for run in range(15)] + [r << 4 | s for r in range(16) for s in range(1, 11)]
 
@@ -192,7 +194,7 @@ class Coder:
 
 
 def mcus(scan: Scan, components, width: int, height: int):
-    """The blocks of each MCU: numbers of components, rows and columns."""
+    """Yields the blocks of each MCU: numbers of components, rows, and columns."""
     most = max(c.across for c in components), max(c.down for c in components)
     if len(scan.components) == 1:
         (one,) = scan.components
@@ -235,7 +237,7 @@ def quantization(number: int, values) -> bytes:
 
 
 def jpeg(width, height, components, scans, progressive=False, head=b"", tail=b"", tables=None) -> bytes:
-    """A file. `head` stands behind its start, `tail` before its end."""
+    """Returns a file, with `head` after its start marker and `tail` before its end marker."""
     tables = tables or {0: [3] * 64}
     out = b"\xff\xd8" + head + b"".join(quantization(n, t) for n, t in tables.items())
     frame = bytes([8]) + height.to_bytes(2, "big") + width.to_bytes(2, "big") + bytes([len(components)])

@@ -1,4 +1,5 @@
-"""Fixture of the eval crate: the weighted k-NN of DINO (eval_knn.py), restated with numpy in float64.
+"""Writes a fixture of the eval crate: DINO's weighted k-NN (eval_knn.py), reimplemented with numpy
+in float64.
 
     python tools/parity/knn.py crates/eval/tests/fixtures
 """

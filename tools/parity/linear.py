@@ -1,9 +1,11 @@
-"""Fixture of the eval crate: linear heads trained by PyTorch 2.11.0, one module each, in float32 on the CPU.
+"""Writes a fixture of the eval crate: linear heads trained with PyTorch 2.11.0, one module each, in
+float32 on the CPU.
 
     python tools/parity/linear.py crates/eval/tests/fixtures
 
-Twelve heads on drawn features take 100 steps of SGD (momentum 0.9, no weight decay) and, from the same start, of AdamW
-(weight decay 0.01), with a cosine from step to step and the sum of their cross-entropies as the loss.
+Twelve heads on drawn features take 100 steps of SGD (momentum 0.9, no weight decay) and, from the
+same initial weights, of AdamW (weight decay 0.01), with a cosine schedule per step, and the sum of
+their cross-entropies as the loss.
 """
 
 import sys
@@ -25,7 +27,8 @@ def draw(generator, centers, count):
 
 
 def columns(features, blocks, mean):
-    """Class tokens of the last blocks, the last one at the end, and the mean of the patches."""
+    """Returns the class tokens of the last blocks, the last one at the end, and the mean of the
+    patches."""
     tokens = features[:, (2 - blocks) * WIDTH : 2 * WIDTH]
     return torch.cat([tokens, features[:, 2 * WIDTH :]], 1) if mean else tokens
 

@@ -1,8 +1,10 @@
-"""Fixture of the eval crate: logistic regression by scikit-learn 1.9.1, L2-penalized, by Newton in float64.
+"""Writes a fixture of the eval crate: L2-penalized logistic regression with scikit-learn 1.9.1,
+with Newton's method in float64.
 
     python tools/parity/logistic.py crates/eval/tests/fixtures
 
-The features have standard deviations from 0.01 to 30 and means far from zero, as those of networks do.
+The features have standard deviations from 0.01 to 30 and means far from zero, like those of
+networks.
 """
 
 import sys
@@ -23,7 +25,7 @@ def draw(rng, centers, scales, count):
 
 
 def loss(weight, bias, features, labels, c):
-    """The objective, with weight [K, D]."""
+    """Returns the objective, with weight [K, D]."""
     scores = features.astype(np.float64) @ weight.T + bias
     largest = scores.max(axis=1, keepdims=True)
     sums = np.log(np.exp(scores - largest).sum(axis=1)) + largest[:, 0]
@@ -38,7 +40,7 @@ def main(folder):
     test, test_labels = draw(rng, centers, scales, TEST)
     losses, scores, correct = [], [], []
     for c in CS:
-        # Newton, because L-BFGS does not converge to many digits with such standard deviations.
+        # Newton's method, because L-BFGS is not accurate enough with such standard deviations.
         model = LogisticRegression(C=c, tol=1e-12, max_iter=100_000, solver="newton-cg")
         model.fit(train.astype(np.float64), train_labels)
         losses.append(loss(model.coef_, model.intercept_, train, train_labels, c))

@@ -1,12 +1,14 @@
-"""Fixtures of the crate objects: MaskCut, its eigenvectors, the dense CRF, and label propagation.
+"""Writes fixtures of the crate objects: MaskCut, its eigenvectors, the dense CRF, and label
+propagation.
 
     python tools/parity/maskcut.py crates/objects/tests/fixtures
     python tools/parity/maskcut.py crates/objects/tests/fixtures CAMVID_FOLDER     # photos.json alone
     python tools/parity/maskcut.py signs FOLDER_OF_IMAGES
 
-Plain restatements of the published algorithms: scipy's dense generalized eigensolver and connected components, pydensecrf,
-and the full matrix of similarities of a video with numpy. Inputs are not stored: both sides compute them, from an integer
-hash (`hashed`), or from the raw pixels of photographs of the pack CamVid, whose masks are stored only.
+The published algorithms are reimplemented in a simple way: with SciPy's dense generalized
+eigensolver and connected components, pydensecrf, and the full similarity matrix of a video in
+numpy. Inputs are not stored, because both sides compute them from an integer hash (`hashed`), or
+from the raw pixels of photographs of the pack CamVid; of those, only masks are stored.
 
 `signs` counts how often the masks of images depend on the sign of the eigenvector, which the published code leaves to
 its solver.
@@ -17,7 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # several threads only wait for one another here
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # more threads would only wait for each other
 
 import numpy as np
 from scipy import ndimage
@@ -27,7 +29,7 @@ TAU, EPS, MASKS, EQUAL = 0.15, 1e-5, 3, 1e-8
 
 
 def hashed(which, count):
-    """Numbers in (-1, 1) that depend on `which` and their index only."""
+    """Returns numbers in (-1, 1) that depend only on `which` and their index."""
     z = np.arange(count, dtype=np.uint64)
     with np.errstate(over="ignore"):
         z = (z + np.uint64((which << 32) + 1)) * np.uint64(0x9E3779B97F4A7C15)
@@ -41,7 +43,8 @@ def hashed(which, count):
 
 
 def second_eigenvector(features):
-    """Of features in double precision; also the second and third eigenvalues."""
+    """Returns the second eigenvector, and the second and third eigenvalues, of features in double
+    precision."""
     length = np.linalg.norm(features, axis=1)
     alike = features @ features.T > TAU * length[:, None] * length[None, :]
     affinity = np.where(alike, 1.0, EPS)
@@ -51,12 +54,13 @@ def second_eigenvector(features):
 
 
 def first_largest(x):
-    """The first entry that is the largest, up to rounding."""
+    """Returns the index of the first entry that is the largest, up to rounding."""
     return int(np.argmax(x >= x.max() - EQUAL * np.abs(x).max()))
 
 
 def mask_of(vector, grid, sign):
-    """One round. `sign` is "seed" for the rule of the crate, or "solver" for the published code."""
+    """Performs one round. `sign` is "seed" for the rule of the crate, or "solver" for that of the
+    published code."""
     seed = first_largest(np.abs(vector))
     if sign == "seed" and vector[seed] < 0:
         vector = -vector
@@ -75,7 +79,7 @@ def iou(a, b):
 
 
 def maskcut(features, grid, sign="seed"):
-    """Masks of patches, and the eigenvector and eigenvalues of each round."""
+    """Returns masks of patches, and the eigenvector and eigenvalues of each round."""
     features = features.astype(np.float64)
     masks, cuts = [], []
     for i in range(MASKS):
@@ -91,7 +95,7 @@ def maskcut(features, grid, sign="seed"):
 
 
 def runs(mask):
-    """Lengths of runs in the order of rows, the first of cells outside of the mask."""
+    """Returns run lengths in row-major order, starting with cells outside the mask."""
     cells = np.concatenate([[0], mask.reshape(-1).astype(int), [-1]])
     ends = np.flatnonzero(np.diff(cells) != 0) + 1
     starts = np.concatenate([[0], ends - 1])
@@ -100,7 +104,7 @@ def runs(mask):
 
 
 def drawn(which, grid, channels):
-    """Features of a drawn scene: a background that varies, and three objects."""
+    """Returns features of a drawn scene: a varying background, and three objects."""
     height, width = grid
     noise = hashed(which, height * width * channels).reshape(height, width, channels)
     axes = hashed(which + 100, 4 * channels).reshape(4, channels)
@@ -114,7 +118,7 @@ def drawn(which, grid, channels):
 
 
 def pixels(path, grid):
-    """The raw pixels of the patches of a photograph, less 128: whole numbers."""
+    """Returns the raw pixels of the patches of a photograph minus 128, which are integers."""
     from PIL import Image
 
     image = np.asarray(Image.open(path).convert("RGB")).astype(np.float32) - 128
@@ -144,7 +148,7 @@ def case(name, features, grid):
 
 
 def crf_input(height, width):
-    """An image of two colors with noise, and a probability map that is off."""
+    """Returns an image of two colors with noise, and an inaccurate probability map."""
     noise = hashed(300, height * width * 3).reshape(height, width, 3)
     y, x = np.mgrid[0:height, 0:width]
     inside = (2 * y - height) ** 2 * 4 + (2 * x - width) ** 2 * 3 < width**2
@@ -215,7 +219,7 @@ def resized(height, width, to_height, to_width, channels, name):
 
 
 def signs(folder):
-    """How often masks depend on the sign that the solver returns."""
+    """Prints how often masks depend on the sign that the solver returns."""
     images = sorted(Path(folder).glob("*.jpg")) + sorted(Path(folder).glob("*.png"))
     different = 0
     for path in images:

@@ -1,9 +1,10 @@
-"""Makes crates/data/tests/fixtures/masks.json: block-wise masks by a restatement of the published
-sampler (BEiT's and iBOT's blocks, DINOv2's stratified ratios) in plain Python, driven by the draws that
-crates/data documents: ChaCha with 8 rounds, keyed by (seed, epoch, sample, tag, detail).
+"""Writes crates/data/tests/fixtures/masks.json: block-wise masks of the published sampler (BEiT's
+and iBOT's blocks, DINOv2's stratified ratios), reimplemented in plain Python with the random
+numbers that crates/data documents: ChaCha with 8 rounds, keyed by (seed, epoch, sample, tag,
+detail).
 
-Nothing is shared with the Rust code: the generator, the integers below n, the shuffle and the
-masks are written down here once more. See README.md beside this file.
+Nothing is shared with the Rust code: the generator, integers below n, the shuffle, and the masks
+are implemented here again. See README.md beside this file.
 
 Usage: python tools/parity/masks.py   (needs nothing but Python)
 """
@@ -19,7 +20,8 @@ TAGS = {"mask": 3, "blocks": 7}
 
 
 def chacha8(key: bytes):
-    """64-bit numbers of the stream: nonce 0, a 64-bit counter from 0, two words each."""
+    """Yields the 64-bit numbers of the stream, two words each, with nonce 0 and a 64-bit counter
+    from 0."""
     constants = struct.unpack("<4I", b"expand 32-byte k")
     words = struct.unpack("<8I", key)
     counter = 0
@@ -51,7 +53,7 @@ class Draws:
         return low + (high - low) * ((next(self.numbers) >> 11) * 2.0**-53)
 
     def below(self, n: int) -> int:
-        """Lemire's method, with rejection."""
+        """Returns an integer below n by Lemire's method, with rejection."""
         product = next(self.numbers) * n
         while product % 2**64 < 2**64 % n:
             product = next(self.numbers) * n
@@ -59,7 +61,7 @@ class Draws:
 
 
 def block_mask(grid, target, settings, draws):
-    """`generator(target)` of the published code: rows of booleans."""
+    """Returns the result of the published code's `generator(target)`, as rows of booleans."""
     height, width = grid
     mask = [[False] * width for _ in range(height)]
     log_aspect = (math.log(settings["min_aspect"]), math.log(1 / settings["min_aspect"]))
@@ -88,7 +90,8 @@ def block_mask(grid, target, settings, draws):
 
 
 def batch_masks(case):
-    """Masks of all global crops: some crops, in random order, with ratios that rise evenly."""
+    """Returns the masks of all global crops. Some crops are masked, in random order, with evenly
+    increasing ratios."""
     settings, grid, (seed, epoch, step) = case["settings"], case["grid"], case["key"]
     crops = 2 * case["batch"]
     masked = int(crops * settings["mask_probability"])

@@ -1,13 +1,15 @@
-"""Fixture of DINO, DINOv2 and SimDINOv2: whole losses and their gradients by plain formulas in torch.
+"""Writes a fixture of DINO, DINOv2, and SimDINOv2: complete losses and their gradients by plain
+formulas in torch.
 
-Pair by pair, row by row, in float64; Sinkhorn-Knopp with plain exponentials, KoLeo with a table of
-all distances. Written from the formulas; holds no code of the reference implementations.
+They are computed pair by pair and row by row in float64, with Sinkhorn-Knopp by plain exponentials,
+and KoLeo from a table of all distances. Written from the formulas, without code of the reference
+implementations.
 
     python tools/parity/methods.py        (torch 2.11.0)
 
-writes crates/objectives/tests/fixtures/methods.safetensors: for each case two steps, so that the
-second one sees the center that the first one left: inputs, terms, gradients of everything that the
-student made, and the state after the last step. All in float64.
+Writes crates/objectives/tests/fixtures/methods.safetensors. Each case has two steps, so that the
+second one uses the center of the first one, with inputs, terms, gradients of all outputs of the
+student, and the state after the last step. All numbers are in float64.
 """
 
 import json
@@ -79,7 +81,8 @@ CASES = [
 
 
 def temperature(method, options, step, steps_per_epoch):
-    """Linear from start to end: at each epoch in DINO, at each step in DINOv2."""
+    """Returns the temperature, which is linear from start to end, per epoch in DINO and per step in
+    DINOv2."""
     per_step = method == "dinov2"
     length = options["teacher_temp_warmup_epochs"] * (steps_per_epoch if per_step else 1)
     now = step if per_step else step // steps_per_epoch
@@ -179,7 +182,7 @@ def make_step(generator, method, sizes, masks):
 
 
 def evaluate(method, made, options, masks, step, steps_per_epoch, centers):
-    """loss, then its terms by name"""
+    """Returns the loss, and its terms by name."""
     student, teacher = made["student/cls"], made["teacher/cls"]
     batch = student.shape[1]
     terms = {}

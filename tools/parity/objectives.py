@@ -1,13 +1,14 @@
-"""Fixture of the objectives: the SimDINO loss and the coding rate by plain formulas in torch.
+"""Writes a fixture of the objectives: the SimDINO loss and the coding rate by plain formulas in
+torch.
 
-Nothing clever: log-determinants by slogdet of the d x d matrix, gradients by autograd, one process
-or group at a time. Written from the formulas; holds no code of the reference implementation.
+Log-determinants are computed with slogdet of the d x d matrix, and gradients with autograd, one
+process or group at a time. Written from the formulas, without code of the reference implementation.
 
     python tools/parity/objectives.py        (torch 2.11.0)
 
-writes crates/objectives/tests/fixtures/objectives.safetensors: for each case the inputs (float64)
-and the expected values and gradients, all in float64. Single precision is held against the same
-numbers: autograd in float32 through the d x d matrix is itself only good to about 1e-5.
+Writes crates/objectives/tests/fixtures/objectives.safetensors, with the inputs and the expected
+values and gradients of each case, all in float64. Single precision is compared with the same
+numbers, because autograd in float32 through the d x d matrix is itself only accurate to about 1e-5.
 """
 
 import json
@@ -32,7 +33,7 @@ RATES = [
     ("groups_above", (24, 6), 4, 0.05),
 ]
 
-# name, shape (V, B, d), what differs from the default config, context (progress, groups, global batch)
+# name, shape (V, B, d), changes to the default config, context (progress, groups, global batch)
 LOSSES = [
     ("published", (12, 8, 16), {"rate_groups": 2}, (0.0, 2, 8)),
     ("no_locals", (2, 8, 8), {"rate_groups": 1}, (0.5, 1, 8)),
@@ -96,7 +97,7 @@ DEFAULTS = {
 
 
 def coding_rate(z, alpha):
-    """1/2 logdet(I + alpha Z^T Z) of one group, always on the d x d side."""
+    """Returns 1/2 logdet(I + alpha Z^T Z) of one group, always with the d x d matrix."""
     eye = torch.eye(z.shape[1], dtype=z.dtype)
     return 0.5 * torch.linalg.slogdet(eye + alpha * z.T @ z)[1]
 
@@ -108,7 +109,7 @@ def cosine(start, end, progress):
 
 
 def similarity(teacher, student, form):
-    """Mean over pairs of different views, pair by pair."""
+    """Returns the mean similarity of different views, pair by pair."""
     total, pairs = 0.0, 0
     for g in range(2):
         for v in range(student.shape[0]):
@@ -123,7 +124,7 @@ def similarity(teacher, student, form):
 
 
 def simdino(student, teacher, config, context):
-    """loss, compression, expansion"""
+    """Returns loss, compression, and expansion."""
     progress, groups, n = context
     d = student.shape[-1]
     eps = cosine(config["eps"], config["eps_end"], progress)
@@ -157,7 +158,7 @@ def simdino(student, teacher, config, context):
 
 
 def views(generator, shape):
-    """Unit rows: views of an image resemble each other and the teacher's."""
+    """Returns unit rows whose views of an image resemble each other and the teacher's."""
     v, b, d = shape
     image = torch.randn(1, b, d, generator=generator, dtype=torch.float64)
     student = image + torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -183,7 +184,7 @@ def loss_tensors(generator, name, shape, config, context):
 
 
 def save(path, tensors, metadata):
-    """The safetensors format: length of the header, header, data."""
+    """Writes the safetensors format: length of the header, header, and data."""
     names = {torch.float64: "F64", torch.float32: "F32"}
     header, data = {"__metadata__": metadata}, b""
     for name, tensor in tensors.items():

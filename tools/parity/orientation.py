@@ -1,7 +1,7 @@
-"""Makes crates/decode/tests/fixtures/orientation: small images whose orientation is said in all the
-places where it is found, each with what Pillow's `exif_transpose` makes of it.
+"""Writes crates/decode/tests/fixtures/orientation: small images that state their orientation in all
+possible places, each with the result of Pillow's `exif_transpose`.
 
-Usage: python tools/parity/orientation.py   (needs pillow and numpy). Nothing is drawn.
+Usage: python tools/parity/orientation.py   (needs pillow and numpy). Nothing is random.
 """
 
 import io
@@ -21,7 +21,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%
 
 
 def exif(kind: int, content: bytes, count: int = 1, order: str = "<") -> bytes:
-    """A block that contains only an orientation."""
+    """Returns an EXIF block that contains only an orientation."""
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HIHHHI", 42, 8, 1, 0x0112, kind, count)
     inline = content if len(content) <= 4 else struct.pack(order + "I", 26)
     return head + inline.ljust(4, b"\0") + bytes(4) + (content if len(content) > 4 else b"")

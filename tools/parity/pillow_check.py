@@ -1,6 +1,7 @@
-"""Shared by the scripts of odd image files: Pillow's pixels, ours, and the comparison of both.
+"""Helpers of the scripts for unusual image files: Pillow's pixels, ours, and their comparison.
 
-Ours are made by `target/debug/examples/pixels`, see `cargo build -p simdino-decode --example pixels`.
+Ours come from `target/debug/examples/pixels`, which
+`cargo build -p simdino-decode --example pixels` builds.
 """
 
 import io
@@ -17,7 +18,7 @@ from PIL import Image, ImageOps, features
 
 
 def pillow(data: bytes):
-    """Pixels [H, W, 3], or the reason why there are none."""
+    """Returns pixels [H, W, 3], or the reason why there are none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -27,7 +28,7 @@ def pillow(data: bytes):
 
 
 def ours(path: Path):
-    """Like `pillow`, from the output of the program."""
+    """Returns the same as `pillow`, from the output of the program."""
     pixels = Path(f"{path}.rgb")
     if not pixels.exists():
         return Path(f"{path}.error").read_text()
@@ -37,8 +38,8 @@ def ours(path: Path):
 
 
 def compare(program: str, files: list) -> int:
-    """Says what became of `files`: bytes, words, and, where Pillow is to read another file, that one's
-    bytes. Returns how many differ."""
+    """Prints the outcomes for `files`, each given by its bytes, a description and, if Pillow is to
+    read another file, the bytes of that one. Returns how many differ."""
     counts, wrong = Counter(), 0
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{i}.bin" for i in range(len(files))]
@@ -67,7 +68,7 @@ def compare(program: str, files: list) -> int:
 
 
 def run(usage: str, library: str, seed: int, draw, save_fixtures, count: int = 1000) -> None:
-    """Carries out the command line of such a script: `check PROGRAM [COUNT [SEED]]` or `fixtures`."""
+    """Runs the command line of such a script: `check PROGRAM [COUNT [SEED]]` or `fixtures`."""
     version = features.version(library)
     print(f"pillow {PIL.__version__}, {library} {version}, numpy {np.__version__}")
     match sys.argv[1:]:

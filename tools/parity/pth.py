@@ -1,4 +1,4 @@
-"""Fixtures of the .pth reader: what torch.save writes, in all its forms, and what attackers write.
+"""Writes fixtures of the .pth reader: all forms of torch.save's files, and files of attackers.
 
     python tools/parity/pth.py crates/model/tests/fixtures/pth
 """
@@ -18,7 +18,7 @@ from torch import nn
 
 
 class DictConfig:
-    """Stands for a class that the reader does not know, such as those of omegaconf."""
+    """A class that the reader does not know, such as those of omegaconf."""
 
     def __init__(self, content):
         self._content = content
@@ -31,7 +31,7 @@ sys.modules["omegaconf.dictconfig"].DictConfig = DictConfig
 
 
 def values(*shape):
-    """Numbers that a test can compute itself: i / 8 - 1."""
+    """Returns numbers that a test can compute itself: i / 8 - 1."""
     return torch.arange(int(torch.tensor(shape).prod()), dtype=torch.float64).reshape(shape) / 8 - 1
 
 
@@ -48,7 +48,7 @@ def kinds():
 
 
 def training():
-    """A checkpoint as the training code of DINO and DINOv2 writes it."""
+    """Returns a checkpoint like those of the training code of DINO and DINOv2."""
     model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
     with torch.no_grad():
         for p in model.parameters():
@@ -82,7 +82,7 @@ def archive(path, pickled, storages=(), method=zipfile.ZIP_STORED):
 
 
 def tensor_pickle(storage="FloatStorage", count=4, offset=0, size=(4,), stride=(1,)):
-    """A dictionary with one tensor, written by hand so that its numbers may be wrong."""
+    """Returns a dictionary with one tensor, written by hand so that its numbers may be invalid."""
 
     class Persistent:
         pass
@@ -123,7 +123,8 @@ def hostile(folder):
 
 
 def laughs():
-    """Lists of ten lists of ten lists..., ten levels: 10^10 values in 200 bytes."""
+    """Returns lists of ten lists of ten lists, and so on for ten levels: 10^10 values in 200
+    bytes."""
     out = b"\x80\x02]q\x00"
     for level in range(1, 11):
         out += b"]" + b"q" + bytes([level]) + b"(" + (b"h" + bytes([level - 1])) * 10 + b"e"
@@ -145,7 +146,7 @@ def main(folder):
     torch.save(negative, folder / "negative_bit.pth")
     torch.save(negative, folder / "negative_bit_legacy.pth", _use_new_zipfile_serialization=False)
     hostile(folder)
-    # A reader that does not support an early tar archive or a plain pickle must say so.
+    # A reader that does not support early tar archives or plain pickles must say so.
     (folder / "hostile_plain.pth").write_bytes(pickle.dumps({"a": 1}, protocol=2))
 
 

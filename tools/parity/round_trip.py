@@ -1,7 +1,8 @@
-"""Weights to timm and transformers and back, through the real program: a check, not a fixture.
+"""Checks the export of weights to timm and transformers and their import with the real program;
+writes no fixtures.
 
-What `simdino export` writes must load there with no missing and no unexpected key and give the
-same features to 1e-5 of the largest value; what those libraries save must do so here.
+What `simdino export` writes must load there without missing or unexpected keys, and give the same
+features to 1e-5 of the largest value. The same holds here for what those libraries save.
 
     python tools/parity/round_trip.py target/debug/simdino target/debug/examples/features
 """
@@ -35,7 +36,7 @@ SIMDINO, FEATURES = sys.argv[1:3]
 
 
 def ours(registers=0, layer_scale=False, mask=False, swiglu=False):
-    """Random weights of a ViT-nano under our names, which are DINOv2's."""
+    """Returns random weights of a ViT-nano under our names, which are those of DINOv2."""
     hidden = 344 if swiglu else 4 * DIM
     shapes = {
         "cls_token": (1, 1, DIM), "pos_embed": (1, 1 + (SIDE // PATCH) ** 2, DIM),

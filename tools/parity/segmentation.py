@@ -1,4 +1,5 @@
-"""Fixture of the eval crate: dense evaluations and retrieval, restated with numpy and scikit-learn.
+"""Writes a fixture of the eval crate: dense evaluations and retrieval, reimplemented with numpy and
+scikit-learn.
 
     python tools/parity/segmentation.py crates/eval/tests/fixtures
 """
@@ -18,12 +19,13 @@ SEED = 20264
 
 
 def confusion(rng):
-    """Scores of mmsegmentation's definition from scikit-learn's matrix; class 5 appears nowhere."""
+    """Computes scores by mmsegmentation's definition from scikit-learn's matrix; class 5 never
+    occurs."""
     classes = 6
     truth = rng.integers(0, classes - 1, 4000)
     predicted = np.where(rng.random(4000) < 0.6, truth, rng.integers(0, classes - 1, 4000))
     truth[rng.random(4000) < 0.1] = IGNORE
-    truth[truth == 3] = 2  # predicted, but not there
+    truth[truth == 3] = 2  # class 3 is predicted, but does not occur
     kept = truth != IGNORE
     matrix = confusion_matrix(truth[kept], predicted[kept], labels=np.arange(classes)).astype(np.int64)
     with np.errstate(invalid="ignore"):
@@ -42,7 +44,7 @@ def unit(x):
 
 
 def in_context(rng):
-    """Soft labels of queries: one query and one neighbor after the other."""
+    """Computes soft labels of queries, one query and one neighbor at a time."""
     keys, queries = rng.standard_normal((300, 8)), rng.standard_normal((40, 8))
     labels = rng.random((300, 5))
     labels /= labels.sum(1, keepdims=True)
@@ -62,13 +64,14 @@ def in_context(rng):
 
 
 def knn(rng):
-    """Classes of the pixels of patches; ignored pixels have no vote, the lowest class wins a tie."""
+    """Computes classes of the pixels of patches. Ignored pixels do not vote, and the lowest class
+    wins a tie."""
     classes, area = 4, 6
     keys, queries = (rng.standard_normal((n, 5)).astype(np.float32) for n in (200, 30))
     pixels = rng.integers(0, classes, (200, area)).astype(np.uint8)
     pixels[rng.random((200, area)) < 0.3] = IGNORE
     pixels[:, 0] = np.where(pixels[:, 0] == IGNORE, 1, pixels[:, 0])  # no patch without a label
-    pixels[:, 5] = IGNORE  # never a vote at this place: all pixels of the neighbors decide
+    pixels[:, 5] = IGNORE  # no votes at this position, so that all pixels of the neighbors decide
     out = {"knn.keys": keys, "knn.queries": queries, "knn.pixels": pixels}
     for name in ("cosine", "euclidean"):
         for k in (1, 3, 10):
@@ -89,7 +92,8 @@ def knn(rng):
 
 
 def head(rng):
-    """Three steps of torch's own batch norm, linear layer, cross-entropy and AdamW, in float64."""
+    """Takes three steps of torch's own batch norm, linear layer, cross-entropy, and AdamW, in
+    float64."""
     maps = rng.standard_normal((3, 2, 4, 3, 3)).astype(np.float32)
     labels = rng.integers(0, 3, (3, 2, 12, 12)).astype(np.uint8)
     labels[rng.random(labels.shape) < 0.2] = IGNORE
@@ -120,7 +124,8 @@ def head(rng):
 
 
 def average_precision(ranks, positives):
-    """The trapezoids of the revisited Oxford and Paris benchmark, with precision as a running count."""
+    """Computes average precision by the trapezoidal rule, as in the revisited Oxford and Paris
+    benchmark."""
     total, hits = 0.0, 0
     for rank in ranks:
         before = hits / rank if rank else 1.0
@@ -130,7 +135,7 @@ def average_precision(ranks, positives):
 
 
 def retrieval(rng):
-    """mAP and mP@k of three protocols: walks down each ranking and drops the junk items."""
+    """Computes mAP and mP@k of three protocols, dropping the junk items of each ranking."""
     queries, database, dim = 7, 60, 6
     features = rng.standard_normal((queries + database, dim)).astype(np.float32)
     truth = []
@@ -159,7 +164,7 @@ def retrieval(rng):
             aps.append(average_precision(ranks, len(positives)))
             row = []
             for k in (1, 5, 10):
-                # As published: no more places than the last positive has.
+                # As published, k is limited by the rank of the last positive.
                 most = min(ranks[-1] + 1, k)
                 row.append(sum(rank < most for rank in ranks) / most)
             precisions.append(row)
@@ -169,7 +174,8 @@ def retrieval(rng):
 
 
 def ground_truth(folder):
-    """A small ground truth of the form of gnd_roxford5k.pkl: lists or numpy arrays, old and new protocol."""
+    """Writes small ground truths in the form of gnd_roxford5k.pkl, with lists or numpy arrays, and
+    with the old or new protocol."""
     images = ["all_souls_000013", "christ_church_000179", "oxford_002904"]
     query = lambda easy, hard, junk, bbx: {"bbx": bbx, "easy": easy, "hard": hard, "junk": junk}
     gnd = [query([0], [1, 2], [], [136.5, 34.1, 648.5, 955.7]), query([2], [], [0, 1], [0.0, 1.0, 2.5, 300.0])]

@@ -1,9 +1,9 @@
-"""Archives of all kinds that GNU tar and Python write, for the reader of shards in crates/data.
+"""Writes archives of all kinds with GNU tar and Python, for the shard reader of crates/data.
 
     python tools/parity/tars.py
 
-Writes crates/data/tests/fixtures/tars/NAME.tar.gz, of one drawn picture, each a few hundred bytes to
-a few KB. Made with GNU tar 1.34 and Python 3.11; nothing is drawn at random.
+Writes crates/data/tests/fixtures/tars/NAME.tar.gz, with variants of one drawn picture, of a few
+hundred bytes to a few KB each. Made with GNU tar 1.34 and Python 3.11; nothing is random.
 """
 
 import gzip
@@ -21,7 +21,8 @@ LONG = "d" * 90 + "/" + "e" * 90 + "/" + "n" * 120
 
 
 def pixel(x: int, y: int, number: int) -> tuple[int, int, int]:
-    """Stripes of two rows, alternately black, below a black part; black becomes holes in the file."""
+    """Returns the color of a pixel: stripes of two rows, every other one black, below a black part.
+    Black becomes holes in the file."""
     if y < 20 or y // 2 % 2 == 1:
         return 0, 0, 0
     return 16 * (x % 8) + number + 1, 32 * (y % 8) + 1, 200
@@ -49,7 +50,7 @@ def gnu(folder: Path, names: list[str], *options: str) -> bytes:
 
 
 def write_with_holes(path: Path, content: bytes) -> None:
-    """GNU tar looks for holes only in files that have some on disk."""
+    """Writes a file with holes on disk, without which GNU tar does not look for any."""
     with path.open("wb") as file:
         for start in range(0, len(content), 4096):
             block = content[start : start + 4096]
@@ -60,7 +61,7 @@ def write_with_holes(path: Path, content: bytes) -> None:
 
 
 def sparse(folder: Path) -> None:
-    """A sparse picture of 26 pieces, and another one behind it."""
+    """Writes a sparse picture of 26 pieces, followed by another one."""
     names = ["0.bmp", "1.bmp", "1.cls"]
     write_with_holes(folder / "0.bmp", bmp(0))
     (folder / "1.bmp").write_bytes(bmp(1, 16, 32))
@@ -76,7 +77,8 @@ def sparse(folder: Path) -> None:
 
 
 def links(folder: Path) -> None:
-    """Hard and symbolic links to pictures, labels, and missing files; a pipe and a folder."""
+    """Writes hard and symbolic links to pictures, labels, and missing files, a pipe, and a
+    folder."""
     (folder / "sub").mkdir()
     (folder / "0.bmp").write_bytes(bmp(0, 16, 32))
     (folder / "0.cls").write_text("4")
@@ -95,7 +97,7 @@ def links(folder: Path) -> None:
 
 
 def names(folder: Path) -> None:
-    """Names that are too long for a header, and one that is not ASCII."""
+    """Writes names that are too long for a header, and one that is not ASCII."""
     listed = [f"{LONG}.bmp", f"{LONG}.cls", "ü.bmp"]
     (folder / LONG).parent.mkdir(parents=True)
     (folder / listed[0]).write_bytes(bmp(0, 16, 32))
@@ -107,7 +109,7 @@ def names(folder: Path) -> None:
 
 
 def joined(folder: Path) -> None:
-    """Two archives by Python's tarfile, one after the other; the second ends in text."""
+    """Concatenates two archives of Python's tarfile; the second ends with text."""
     parts = []
     for number in range(2):
         (folder / f"{number}.bmp").write_bytes(bmp(number, 16, 32))

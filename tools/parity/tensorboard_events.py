@@ -1,9 +1,9 @@
-"""Event files of TensorBoard, for the writer in crates/trainer/src/metrics.
+"""Writes or reads event files of TensorBoard, for the writer in crates/trainer/src/metrics.
 
     python tools/parity/tensorboard_events.py fixture   writes crates/trainer/tests/fixtures/scalars.tfevents
     python tools/parity/tensorboard_events.py read DIR  prints the scalars that TensorBoard reads from DIR
 
-Needs the package `tensorboard` (2.21.0 made the fixture); no seed, nothing is drawn.
+Needs the package `tensorboard` (version 2.21.0 made the fixture). Nothing is random.
 """
 
 import sys
@@ -17,7 +17,7 @@ FIXTURE = Path(__file__).parents[2] / "crates/trainer/tests/fixtures/scalars.tfe
 
 
 def scalars(wall_time, step, **values):
-    """One event with a summary value per name; `__` in a name stands for `/`."""
+    """Returns an event with a summary value per name; `__` in a name stands for `/`."""
     summary = summary_pb2.Summary(
         value=[
             summary_pb2.Summary.Value(tag=name.replace("__", "/"), simple_value=value)
@@ -28,7 +28,7 @@ def scalars(wall_time, step, **values):
 
 
 def write_fixture():
-    """The events that the test in event.rs writes, through TensorBoard's own classes."""
+    """Writes the events of the test in event.rs with TensorBoard's own classes."""
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     events = [
         event_pb2.Event(wall_time=1000.5, file_version="brain.Event:2"),
@@ -45,7 +45,7 @@ def write_fixture():
 
 
 def read(folder):
-    """Every scalar as TensorBoard shows it: name, then step and value."""
+    """Prints every scalar that TensorBoard reads: the name, and then steps and values."""
     events = EventAccumulator(folder, size_guidance={"scalars": 0}).Reload()
     for name in sorted(events.Tags()["scalars"]):
         points = ", ".join(f"{e.step}: {e.value:.6g}" for e in events.Scalars(name))

@@ -1,9 +1,9 @@
-"""Makes the files of crates/decode/tests/fixtures/bands: TIFF files of one to thirteen channels as
-satellites and scanners write them, and what their values are as bytes.
+"""Writes the files of crates/decode/tests/fixtures/bands: TIFF files of one to thirteen channels,
+like those of satellites and scanners, and their values as bytes.
 
-NAME.tif is the file under test; NAME.CASE.bin holds the bytes `[H, W, channels]` that numpy makes of
-the values, `floor((v - low) * 255 / (high - low) + 0.5)` clipped to 0-255, for the ranges in CASES of
-crates/decode/tests/bands.rs.
+NAME.tif is the file under test. NAME.CASE.bin holds the bytes `[H, W, channels]` that numpy
+computes from the values, `floor((v - low) * 255 / (high - low) + 0.5)` clipped to 0-255, for the
+ranges in CASES of crates/decode/tests/bands.rs.
 
 Usage: python tools/parity/tiff_bands.py   (needs tifffile, imagecodecs and numpy). Seed 20263.
 """
@@ -25,7 +25,8 @@ FULL = {
 
 
 def values(rng: np.random.Generator, channels: int, low: float, high: float, dtype: str) -> np.ndarray:
-    """Smooth channels with noise, no two alike, `[H, W, channels]`, the ends of the range included."""
+    """Returns smooth, different channels with noise, `[H, W, channels]`, including the ends of the
+    range."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH] / np.array([HEIGHT, WIDTH]).reshape(2, 1, 1)
     waves = [0.5 + 0.45 * np.sin(3 * x + c) * np.cos(4 * y - c) for c in range(channels)]
     unit = np.stack(waves, axis=-1) + rng.normal(0, 0.02, (HEIGHT, WIDTH, channels))
@@ -65,7 +66,7 @@ def main() -> None:
     # Hounsfield units of a scanner, big-endian.
     save("gray_i16", values(rng, 1, -1024, 3000, "int16"), {"range": [(-1000, 400)]}, byteorder=">", **gray)
     save("two_u8", values(rng, 2, 0, 255, "uint8"), {}, planarconfig="contig", **gray)
-    # Red, green, blue and near infrared, as aerial photographs come.
+    # Red, green, blue, and near infrared, as in aerial photographs.
     options = {"photometric": "rgb", "extrasamples": ["unspecified"], "compression": "deflate", "predictor": 2}
     save("rgb_nir_u8", values(rng, 4, 0, 255, "uint8"), {}, planarconfig="contig", **options)
     save("four_u8", values(rng, 4, 0, 255, "uint8"), {}, planarconfig="separate", compression="lzw", **gray)
@@ -74,7 +75,7 @@ def main() -> None:
     options = {"compression": "deflate", "predictor": 2, "tile": (16, 16)}
     save("five_u16", five, {"range": each}, planarconfig="contig", **options, **gray)
     save("five_planar_u16", five, {"range": each}, planarconfig="separate", byteorder=">", **options, **gray)
-    # Colors and more, beyond 4 GB if it had to be.
+    # Colors and additional channels, in the format for files beyond 4 GB.
     options = {"photometric": "rgb", "extrasamples": ["unspecified"] * 3, "bigtiff": True}
     save("rgb_six_u16", values(rng, 6, 0, 9000, "uint16"), one, planarconfig="contig", **options)
     save("thirteen_u16", values(rng, 13, 0, 9000, "uint16"), one, planarconfig="contig", compression="deflate", **gray)

@@ -1,15 +1,15 @@
-"""TIFF files of many kinds, decoded by us and by Pillow; and a few of them as fixtures.
+"""Compares our decoding of many kinds of TIFF files with Pillow's; also writes a few as fixtures.
 
 Usage:
     python tools/parity/tiff_kinds.py check target/debug/examples/pixels [COUNT [SEED]]
     python tools/parity/tiff_kinds.py fixtures
 
-`check` draws COUNT files (1000) and compares as jpeg_kinds.py does; `fixtures` makes
-crates/decode/tests/fixtures/tiff. Needs pillow, numpy and imagecodecs.
+`check` draws COUNT files (1000), and compares them as jpeg_kinds.py does. `fixtures` writes
+crates/decode/tests/fixtures/tiff. Needs pillow, numpy, and imagecodecs.
 
-Without compression, Pillow does not read by libtiff: it takes YCbCr for 4:4:4, whatever the file says,
-and leaves the bits of planes as they stand. Of such a file, the pixels of the same one with Deflate
-are right.
+Pillow does not use libtiff for uncompressed files: it assumes 4:4:4 for YCbCr, whatever the file
+says, and does not reverse the bits of planes. For such files, it reads the same file with Deflate
+instead.
 """
 
 import io
@@ -30,7 +30,8 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def write(width, height, tags: dict, chunks: list, big_endian=False) -> bytes:
-    """A file of one page: tags as {number: (type, values)}, and the bytes of each strip or tile."""
+    """Returns a file of one page, given tags as {number: (type, values)}, and the bytes of each
+    strip or tile."""
     order = ">" if big_endian else "<"
     out = bytearray((b"MM" if big_endian else b"II") + struct.pack(order + "HI", 42, 0))
     places = []
@@ -56,7 +57,7 @@ def write(width, height, tags: dict, chunks: list, big_endian=False) -> bytes:
 
 
 def pack(values: np.ndarray, bits: int, big_endian: bool) -> bytes:
-    """[rows, columns, channels] as bytes; rows begin with a byte."""
+    """Packs [rows, columns, channels] to bytes; each row starts with a new byte."""
     rows = values.reshape(len(values), -1)
     if bits == 16:
         return rows.astype(">u2" if big_endian else "<u2").tobytes()
@@ -67,7 +68,7 @@ def pack(values: np.ndarray, bits: int, big_endian: bool) -> bytes:
 
 
 def units(values: np.ndarray, across: int, down: int) -> bytes:
-    """YCbCr with the color of the first of `across` times `down` pixels."""
+    """Returns subsampled YCbCr, with the color of the first of `across` times `down` pixels."""
     height, width, _ = values.shape
     values = np.pad(values, ((0, -height % down), (0, -width % across), (0, 0)), "edge")
     rows = []
@@ -95,7 +96,7 @@ def compressed(data: bytes, compression: int) -> bytes:
 
 
 def as_jpeg(values: np.ndarray, colors: int, subsampling: str) -> bytes:
-    """A strip or tile as a JPEG file."""
+    """Encodes a strip or tile as a JPEG file."""
     out = io.BytesIO()
     modes = {1: "L", 3: "YCbCr" if colors == YCBCR else "RGB", 4: "CMYK"}
     image = Image.frombytes(modes[values.shape[2]], values.shape[1::-1], values.astype(np.uint8).tobytes())
@@ -108,7 +109,7 @@ def as_jpeg(values: np.ndarray, colors: int, subsampling: str) -> bytes:
 
 
 def picture(rng, width, height, channels, bits):
-    """Smooth values with some noise."""
+    """Returns smooth values with some noise."""
     y, x = np.mgrid[0:height, 0:width]
     most = (1 << bits) - 1
     phases = rng.random((channels, 3)) * 6
@@ -167,7 +168,7 @@ def draw(rng, **choice) -> tuple:
     if choose("short_tags", [False, True]) and tags[266] == (3, [1]):
         del tags[266]
     odd = compression == NONE and (colors == YCBCR or planar)
-    # This tag has no meaning with these compressions.
+    # With these compressions, this tag (the predictor) has no effect.
     if compression in (NONE, PACKBITS) and not odd and choice.get("ignored", width % 4 == 0):
         tags[317] = (3, [2])
     files = []
@@ -223,7 +224,7 @@ def save_fixtures() -> None:
         case(f"ycbcr_422_{name}", colors=YCBCR, compression=compression, shared=(2, 1), tiled=i % 2 == 1)
         case(f"ycbcr_420_{name}", colors=YCBCR, compression=compression, shared=(2, 2), tiled=i % 2 == 0)
         case(f"bilevel_reversed_{name}", colors=GRAY, bits=1, compression=compression, fill_order=2)
-        # Pillow has no name for the first of these with white as 0.
+        # Pillow does not support the first of these with white as 0.
         gray = GRAY_WHITE if i else GRAY
         case(f"gray_reversed_{name}", colors=gray, bits=8, compression=compression, fill_order=2)
         case(f"rgb_reversed_{name}", colors=RGB, compression=compression, fill_order=2, planar=i % 2 == 0)
@@ -239,7 +240,7 @@ def save_fixtures() -> None:
         case(f"ycbcr_{name}_jpeg_tiles", colors=YCBCR, compression=JPEG, shared=shared, tiled=True)
     for name, colors in {"gray": GRAY, "white": GRAY_WHITE, "rgb": RGB, "cmyk": CMYK}.items():
         case(f"{name}_jpeg", colors=colors, compression=JPEG, tiled=True, big_endian=True)
-    # By libtiff itself: tables of JPEG in a tag, and facsimile.
+    # Written by libtiff itself: JPEG tables in a tag, and fax compression.
     image = Image.fromarray(picture(rng, 21, 19, 3, 8).astype(np.uint8))
     for name, mode, compression, tags in [
         ("jpeg_tables", "YCbCr", "jpeg", {}),

@@ -1,15 +1,15 @@
-"""Fixture of training: twenty steps of each method by plain formulas in torch, in float64.
+"""Writes a fixture of training: twenty steps of each method by plain formulas in torch, in float64.
 
 A small vision transformer, its heads, AdamW, clipping, schedules, layer-wise decay, the teacher's
-average and the centers, written out one by one; losses are those of objectives.py and methods.py.
-Weights, crops and masks come from the integer hash of vit.py, which the Rust test repeats, so only
-losses and a few numbers about each parameter are stored.
+moving average, and the centers are written out one by one; losses are those of objectives.py and
+methods.py. Weights, crops, and masks come from the integer hash of hashed.py, which the Rust test
+reproduces, so that only losses and a few numbers about each parameter are stored.
 
     python tools/parity/training.py        (torch 2.11.0)
 
-writes crates/trainer/tests/fixtures/training.safetensors: for each method the loss of each step, and
-of each parameter of student and teacher after the last one its norm and its inner products with
-hashed numbers. All in float64.
+Writes crates/trainer/tests/fixtures/training.safetensors. For each method, it has the loss of each
+step, and for each parameter of student and teacher after the last step, its norm and its inner
+products with hashed numbers. All numbers are in float64.
 """
 
 import math
@@ -114,7 +114,7 @@ def attention(p, name, x):
 
 
 def backbone(p, images, masks, spec):
-    """class tokens, patch tokens"""
+    """Returns class tokens and patch tokens."""
     kernel, bias = p["backbone.patch_embed.proj.weight"], p["backbone.patch_embed.proj.bias"]
     x = F.conv2d(images, kernel, bias, stride=PATCH).flatten(2).transpose(1, 2)
     if masks is not None:
@@ -145,7 +145,7 @@ def head(p, x):
 
 
 def crops(step):
-    """Adds noise to each image, different for each view."""
+    """Returns the views of the images, each with different noise."""
     def view(stream, count, side):
         noise = tensor((count, BATCH, 3, side, side), 5000 + 10 * step + stream)
         image = tensor((BATCH, 3, side, side), 5005 + 10 * step + stream)
@@ -155,14 +155,14 @@ def crops(step):
 
 
 def masks(step):
-    """About a third of the patches of every second crop."""
+    """Masks about a third of the patches of every second crop."""
     chosen = tensor((2 * BATCH, GRID * GRID), 5008 + 10 * step) > 0.3
     chosen[1::2] = False
     return chosen
 
 
 def loss_of(method, student, teacher, step, centers):
-    """loss, teacher's rows that the centers see"""
+    """Returns the loss, and the teacher's rows that the centers are computed from."""
     spec = METHODS[method]
     hidden = masks(step) if spec["patches"] else None
     index = hidden.flatten().nonzero().flatten() if spec["patches"] else None
@@ -263,7 +263,7 @@ def update(student, grads, states, optim, step):
 
 
 def train(method):
-    """losses, student and teacher after the last step"""
+    """Returns the losses, and student and teacher after the last step."""
     optim = METHODS[method]["optim"]
     student = parameters(list(shapes(method).items()))
     if method == "dino":  # prototypes of length 1, frozen
@@ -293,7 +293,7 @@ def train(method):
 
 
 def fingerprint(p):
-    """Its norm, and its inner products with hashed numbers."""
+    """Returns the norm of a parameter, and its inner products with hashed numbers."""
     flat = p.detach().flatten()
     products = [flat @ tensor((len(flat),), 9000 + i) for i in range(PROJECTIONS)]
     return torch.stack([flat.norm(), *products])

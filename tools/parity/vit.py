@@ -1,8 +1,9 @@
-"""Fixtures of the model crate: the vision transformers of DINO and DINOv2, and the heads.
+"""Writes fixtures of the model crate: the vision transformers of DINO and DINOv2, and the heads.
 
-Reference: timm's VisionTransformer (an implementation independent of ours) in float64, torch's
-`interpolate` for the positional embedding of another grid, and a plain `nn.Sequential` head. Weights and
-images come from an integer hash that the Rust tests repeat bit for bit, so only outputs are stored.
+The reference is timm's VisionTransformer (an implementation independent of ours) in float64, with
+torch's `interpolate` for the positional embedding of other grids, and a plain `nn.Sequential` head.
+Weights and images come from an integer hash that the Rust tests reproduce exactly, so that only
+outputs are stored.
 
     python tools/parity/vit.py crates/model/tests/fixtures
 """
@@ -34,7 +35,7 @@ def build(height, width):
 
 
 def resize(pos_embed, rows, cols):
-    """Bicubic with the scale factors of DINO, (patches + 0.1) / side."""
+    """Interpolates bicubically with DINO's scale factors, (patches + 0.1) / side."""
     side = SIDE // PATCH
     if (rows, cols) == (side, side):
         return pos_embed
@@ -66,7 +67,7 @@ def backbone(height, width, out):
     out[f"{key}.pos_embed"] = state["pos_embed"]
 
 
-# A transformer of timm passes its own activation to the layer: GELU by default.
+# timm's transformer passes its own activation to the layer, which is GELU by default.
 SWIGLU = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU, "mlp_ratio": 5.375}
 # name, timm's options, side of the images, how positions are resized
 DINOV2 = [
@@ -84,7 +85,8 @@ def our_name(name, options):
 
 
 def dinov2(name, options, size, resizing, out):
-    """Blocks of timm, with tokens assembled as in DINOv2: masked, positions, then registers."""
+    """Runs timm's blocks, with tokens assembled as in DINOv2: first masks, then positions, then
+    registers."""
     model = VisionTransformer(
         img_size=SIDE, patch_size=PATCH, embed_dim=DIM, depth=DEPTH, num_heads=HEADS,
         num_classes=0, no_embed_class=False, dynamic_img_size=True, **options,

@@ -1,8 +1,9 @@
-//! What the loader of another language must produce, bit for bit.
+//! Writes the batches that loaders in other languages must reproduce exactly.
 //!
-//! `cargo run -p simdino-py --example reference_batches -- OUT` draws images into `OUT/images`, with
-//! broken ones among them, packs them into `OUT/shards`, names them in `OUT/list.txt`, and writes
-//! `OUT/reference.json`: for each case the options and, for each batch, the SHA-256 of its arrays.
+//! `cargo run -p simdino-py --example reference_batches -- OUT` draws images, some of them broken,
+//! into `OUT/images`, packs them into `OUT/shards`, lists them in `OUT/list.txt`, and writes
+//! `OUT/reference.json`, which holds the options of each case and the SHA-256 of the arrays of each
+//! batch.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Steps of each case; with 23 images in batches of 6, they reach into the third epoch.
+/// Number of steps of each case; with 23 images in batches of 6, they extend into the third epoch.
 const STEPS: usize = 8;
 const BATCH: usize = 6;
 const SEED: u64 = 41;
@@ -55,7 +56,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The bytes of one of the images.
+/// Returns the bytes of one of the images.
 fn any_image(images: &Path) -> std::io::Result<Vec<u8>> {
     let mut folders: Vec<_> = fs::read_dir(images)?.filter_map(|e| Some(e.ok()?.path())).collect();
     folders.sort();
@@ -79,7 +80,7 @@ fn pack(images: &Path, shards: &Path) -> Result<()> {
 fn write_list(images: &Path, list: &Path) -> Result<()> {
     let path = Some(images.to_string_lossy().into_owned());
     let source = source::open(&DataConfig { path, ..DataConfig::default() })?;
-    // In another order than that of the folder.
+    // In a different order than the folder.
     let names: Vec<_> = (0..source.len()).rev().map(|i| images.join(source.name(i))).collect();
     let lines: Vec<_> = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     Ok(fs::write(list, lines.join("\n") + "\n")?)

@@ -1,4 +1,4 @@
-//! Single images: decoding, and the crops of an image.
+//! Functions for single images: decoding and multi-crop.
 
 use augment::{AugmentConfig, CropKey, GLOBAL_CROPS, Pixels, Preset};
 use decode::PixelFormat;
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::error::{check, of_augment, options, wrong};
 
-/// An array `[height, width, channels]` that takes over the memory.
+/// Turns pixels into an array `[height, width, channels]` without copying.
 fn image_array(
     py: Python<'_>,
     data: Vec<u8>,
@@ -33,7 +33,7 @@ pub(crate) fn decode_image<'py>(
     image_array(py, image.into_data(), shape)
 }
 
-/// The options of a published augmentation, as JSON.
+/// Returns the options of a published augmentation as JSON.
 #[pyfunction]
 pub(crate) fn preset(name: &str) -> PyResult<String> {
     let known: Preset = serde_json::from_value(name.into()).map_err(|_| {
@@ -44,14 +44,14 @@ pub(crate) fn preset(name: &str) -> PyResult<String> {
     serde_json::to_string(&AugmentConfig::of(known)).map_err(|error| wrong(error.to_string()))
 }
 
-/// The options of an augmentation, checked.
+/// Reads and checks the options of an augmentation.
 pub(crate) fn augmentation(json: &str) -> PyResult<AugmentConfig> {
     let config: AugmentConfig = options("augment", json)?;
     check(config.validate())?;
     Ok(config)
 }
 
-/// The crops of an image.
+/// The multi-crop augmentation of single images.
 #[pyclass(frozen, module = "simdino._native")]
 pub(crate) struct MultiCrop {
     crops: augment::MultiCrop,
@@ -64,7 +64,8 @@ impl MultiCrop {
         Ok(Self { crops: augment::MultiCrop::new(&augmentation(config)?) })
     }
 
-    /// `[H, W, C] -> [[S, S, C]; 2 + local crops]`, drawn for (seed, epoch, sample).
+    /// Returns the crops of an image, which depend on (seed, epoch, sample).
+    /// `[H, W, C] -> [[S, S, C]; 2 + local crops]`
     fn apply<'py>(
         &self,
         py: Python<'py>,

@@ -1,4 +1,4 @@
-//! A dataset: a folder, list, shards, parquet files, or a mix of them.
+//! Datasets: folders, lists, shards, parquet files, or mixes of them.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(crate) struct Dataset {
 }
 
 impl Dataset {
-    /// The dataset itself, shared.
+    /// Returns the shared dataset.
     pub(crate) fn shared(&self) -> Arc<data::Dataset> {
         Arc::clone(&self.inner)
     }
@@ -23,7 +23,7 @@ impl Dataset {
 
 #[pymethods]
 impl Dataset {
-    /// Opens the source that the options name.
+    /// Opens the source that the options describe.
     #[new]
     fn open(py: Python<'_>, config: &str, channels: usize) -> PyResult<Self> {
         let config: DataConfig = options("source", config)?;
@@ -52,7 +52,7 @@ impl Dataset {
         self.inner.class_names().to_vec()
     }
 
-    /// Sentences about what was found besides images.
+    /// Returns sentences about what was found besides images.
     #[getter]
     fn notices(&self) -> Vec<String> {
         self.inner.notices().sentences()
@@ -68,7 +68,7 @@ impl Dataset {
         Ok(self.inner.label(index))
     }
 
-    /// Bytes that differ if the dataset does, from its size and the names of a few images.
+    /// Returns bytes that identify the dataset, made from its size and the names of a few images.
     fn mark<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         const NAMES: usize = 32;
         let len = self.inner.len();
@@ -88,8 +88,8 @@ impl Dataset {
     }
 }
 
-/// Runs `work` on threads that end with it. Those of rayon's global pool would stay, and would be
-/// missing in a process that is forked later.
+/// Runs `work` on threads that end with it. The threads of rayon's global pool would keep running,
+/// and would be missing in a process that is forked later.
 fn in_own_pool<T: Send>(work: impl FnOnce() -> T + Send) -> PyResult<T> {
     let pool = rayon::ThreadPoolBuilder::new().build();
     let pool = pool.map_err(|error| wrong(format!("no threads can be started: {error}")))?;

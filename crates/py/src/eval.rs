@@ -1,4 +1,4 @@
-//! The evaluation loader: every image once, in order.
+//! The evaluation loader, which yields every image once, in order.
 
 use std::sync::Mutex;
 
@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use crate::dataset::Dataset;
 use crate::error::of_data;
 
-/// Images, indices, labels (-1 without), broken images.
+/// Images, indices, labels (-1 if there is none), and broken images.
 type EvalArrays<'py> = (
     Bound<'py, PyArray4<u8>>,
     Bound<'py, PyArray1<i64>>,
@@ -22,8 +22,9 @@ type EvalArrays<'py> = (
 /// Batches of resized and center-cropped images.
 #[pyclass(frozen, module = "simdino._native")]
 pub(crate) struct EvalLoader {
-    /// `None` in a forked process that gave it up.
+    /// `None` only while it is dropped.
     loader: Mutex<Option<loader::EvalLoader>>,
+    /// The process in which the loader's threads run.
     process: u32,
 }
 
@@ -46,7 +47,7 @@ impl EvalLoader {
         Ok(Self { loader, process: std::process::id() })
     }
 
-    /// The next batch, or `None` at the end.
+    /// Returns the next batch, or `None` at the end.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<EvalArrays<'py>>> {
         if std::process::id() != self.process {
             let text = "this iterator was forked, and its threads were not: call iter() on the \

@@ -1,8 +1,8 @@
 //! The native part of the Python package `simdino`: datasets, loaders, crops, and masks.
 //!
-//! Everything here is thin: options arrive as JSON and are read by the config types of `data` and
-//! `augment`, so their keys, defaults, and checks are those of the program. Pixels leave as arrays
-//! that own the memory in which they were made. What a Python user sees is in `python/simdino`.
+//! It is a thin layer: options arrive as JSON and are parsed by the config types of `data` and
+//! `augment`, so that their keys, defaults, and checks are those of the program. Pixels are
+//! returned as arrays without copying. The public Python interface is in `python/simdino`.
 
 #![forbid(unsafe_code)]
 

@@ -14,10 +14,10 @@ use crate::dataset::Dataset;
 use crate::error::{of_data, wrong};
 use crate::masks::{self, MaskArrays};
 
-/// How often a waiting thread looks for signals, such as Ctrl-C.
+/// How often a waiting thread checks for signals, such as Ctrl-C.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Global crops, local crops, masks, samples, (epoch, step), new broken images.
+/// Global crops, local crops, masks, samples, (epoch, step), and newly found broken images.
 type BatchArrays<'py> = (
     Bound<'py, PyArray4<u8>>,
     Option<Bound<'py, PyArray4<u8>>>,
@@ -27,20 +27,20 @@ type BatchArrays<'py> = (
     Vec<(usize, String, String)>,
 );
 
-/// Endless batches in order, made by threads of its own.
+/// An endless, ordered sequence of batches, made by threads of the loader.
 #[pyclass(frozen, module = "simdino._native")]
 pub(crate) struct TrainLoader {
-    /// `None` once it is closed.
+    /// `None` after the loader was closed.
     loader: Mutex<Option<loader::TrainLoader>>,
     steps_per_epoch: u64,
-    /// The process that has its threads.
+    /// The process in which the loader's threads run.
     process: u32,
 }
 
 #[pymethods]
 impl TrainLoader {
     #[new]
-    #[allow(clippy::too_many_arguments)] // by name, from one place
+    #[allow(clippy::too_many_arguments)] // passed by name, from a single place
     #[pyo3(signature = (dataset, *, augment, masks, batch_size, rank, world_size, seed, workers,
                         prefetch, max_bad_fraction, epoch, step))]
     fn new(
@@ -88,7 +88,7 @@ impl TrainLoader {
         self.steps_per_epoch
     }
 
-    /// Waits for the next batch, without the GIL; a signal ends the wait.
+    /// Waits for the next batch with the GIL released; a signal ends the wait.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<BatchArrays<'py>> {
         self.check_process()?;
         loop {
@@ -99,7 +99,7 @@ impl TrainLoader {
         }
     }
 
-    /// Ends the threads. They finish the images that they work on.
+    /// Stops the threads after they have finished their current images.
     fn close(&self, py: Python<'_>) {
         if self.check_process().is_ok() {
             py.detach(|| drop(self.loader.lock().ok().and_then(|mut loader| loader.take())));
@@ -123,7 +123,7 @@ impl TrainLoader {
         }
     }
 
-    /// A forked process has none of the threads.
+    /// Returns an error in a forked process, which has none of the threads.
     fn check_process(&self) -> PyResult<()> {
         let (here, there) = (std::process::id(), self.process);
         if here == there {
@@ -140,10 +140,10 @@ impl Drop for TrainLoader {
     fn drop(&mut self) {
         let loader = self.loader.get_mut().ok().and_then(Option::take);
         if self.check_process().is_err() {
-            // Waiting for threads that do not exist would never end.
+            // Dropping would wait forever for threads that do not exist in this process.
             std::mem::forget(loader);
         } else if let Some(loader) = loader {
-            // Other threads of Python may run while these end.
+            // Releases the GIL while the loader's threads end.
             Python::attach(|py| py.detach(|| drop(loader)));
         }
     }

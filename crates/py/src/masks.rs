@@ -7,11 +7,11 @@ use pyo3::prelude::*;
 
 use crate::error::{check, of_data, options};
 
-/// `[2B, T]` bool, `[m]` int64, `[m]` float32, and the largest possible m.
+/// Masks `[2B, T]`, indices `[m]`, weights `[m]`, and the largest possible m.
 pub(crate) type MaskArrays<'py> =
     (Bound<'py, PyArray2<bool>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>, usize);
 
-/// Masks as arrays.
+/// Converts masks to arrays.
 pub(crate) fn arrays(py: Python<'_>, masks: Masks) -> PyResult<MaskArrays<'_>> {
     let (crops, patches) = masks.masks.dim();
     let flat = PyArray1::from_vec(py, masks.masks.into_iter().collect());
@@ -23,7 +23,7 @@ pub(crate) fn arrays(py: Python<'_>, masks: Masks) -> PyResult<MaskArrays<'_>> {
     ))
 }
 
-/// A generator from options and the size of the grid in patches.
+/// Creates a generator from options and the size of the grid in patches.
 pub(crate) fn generator(
     json: &str,
     height: usize,
@@ -47,7 +47,7 @@ impl MaskGenerator {
         Ok(Self { masks: generator(config, height, width)? })
     }
 
-    /// The masks of one process in a step.
+    /// Returns the masks of one process in a step; `key` is (seed, epoch, step).
     fn batch<'py>(
         &self,
         py: Python<'py>,

@@ -1,4 +1,5 @@
-"""What the tests share. They need no test library: ``python -m unittest discover -s crates/py/tests``.
+"""Helpers of the tests, which need only unittest: ``python -m unittest discover -s
+crates/py/tests``.
 
 `cargo xtask test wheels` sets SIMDINO_REFERENCE, the folder that the example `reference_batches` of
 crates/py has written, and SIMDINO_REQUIRE, the modules that must be there; without it, tests that
@@ -28,12 +29,12 @@ def needs(*modules):
 
 
 def reference():
-    """The cases of the reference."""
+    """Returns the cases of the reference."""
     return json.loads((REFERENCE / "reference.json").read_text())
 
 
 def loader_threads():
-    """Number of loader threads of this process."""
+    """Returns the number of loader threads of this process."""
     count = 0
     for task in Path("/proc/self/task").iterdir():
         try:
@@ -44,7 +45,7 @@ def loader_threads():
 
 
 def results_of(children, results):
-    """One result of each process; an error as soon as one ends without."""
+    """Returns one result of each process; raises an error as soon as a process ends without one."""
     got = []
     while len(got) < len(children):
         try:
@@ -58,7 +59,7 @@ def results_of(children, results):
 
 
 def fixture(name):
-    """Tensors and cases of a fixture in the safetensors format."""
+    """Reads the tensors and cases of a fixture in the safetensors format."""
     import torch
 
     types = {"F64": torch.float64, "F32": torch.float32, "I64": torch.int64}
@@ -76,7 +77,7 @@ def fixture(name):
 
 
 def views(seed, views=4, batch=8, width=16):
-    """Unit rows: views of an image resemble each other and the teacher's."""
+    """Returns unit rows whose views of an image resemble each other and the teacher's."""
     import torch
     from torch.nn.functional import normalize
 
@@ -88,7 +89,7 @@ def views(seed, views=4, batch=8, width=16):
 
 
 def published(student, teacher, processes, expa_type, eps, coeff):
-    """The published loss of one process of so many, by its formulas: slogdet and autograd."""
+    """Computes the published loss of one of several processes with slogdet and autograd."""
     import torch
 
     total, pairs = 0.0, 0

@@ -1,4 +1,4 @@
-"""What must work, or be said, without torch and without NumPy."""
+"""Tests what works, and which errors are raised, without torch and without NumPy."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ import simdino
 
 
 def run(script):
-    """Runs a script in a Python that finds neither torch nor NumPy; returns what it prints."""
+    """Runs a script in a Python process that finds neither torch nor NumPy; returns its output."""
     hide = """
         import sys
         class Hidden:

@@ -1,4 +1,4 @@
-"""The loader against that of the crate `data`, and what it promises."""
+"""Compares the loader with that of the crate `data`, and tests its guarantees."""
 
 import hashlib
 import itertools
@@ -22,7 +22,7 @@ def sha256(array):
 
 
 def hashes(batch):
-    """As in the reference."""
+    """Returns the hashes of a batch in the form of the reference."""
     return {
         "epoch": batch.epoch,
         "step": batch.step,
@@ -50,7 +50,7 @@ def loader_of(case, **changes):
 
 
 def batches_of(loader, count):
-    """So many batches, through as many epochs as it takes."""
+    """Yields ``count`` batches, over as many epochs as necessary."""
     epochs = iter(lambda: iter(loader), None)
     return itertools.islice(itertools.chain.from_iterable(epochs), count)
 
@@ -85,7 +85,7 @@ class Reference(unittest.TestCase):
                 samples = [index for part in parts for index in part.samples.tolist()]
                 self.assertEqual(samples, following.samples.tolist())
                 self.assertEqual((parts[0].epoch, parts[0].step), (following.epoch, following.step))
-                # Every rank has its rows of each view.
+                # Each rank has its own rows of each view.
                 rows = [part.global_crops.reshape(2, -1, 32, 32, 3) for part in parts]
                 whole_rows = following.global_crops.reshape(2, -1, 32, 32, 3)
                 for view in range(2):
@@ -102,13 +102,13 @@ class Reference(unittest.TestCase):
             with mock.patch.dict(os.environ, {"RANK": str(rank), "WORLD_SIZE": "2"}):
                 samples += next(iter(part)).samples.tolist()
             self.assertEqual((part.rank, part.world_size), (rank, 2))
-            # It stays in a process that knows of no group, such as a spawned worker.
+            # The rank is kept in a process without a group, such as a spawned worker.
             self.assertEqual(len(next(iter(pickle.loads(pickle.dumps(part))))), len(whole) // 2)
         self.assertEqual(samples, whole)
         with mock.patch.dict(os.environ, {"RANK": "0", "WORLD_SIZE": "4"}):
             with self.assertRaisesRegex(ValueError, "multiple of world_size = 4"):
                 iter(loader)
-            # What was given stays.
+            # An explicit rank is kept.
             self.assertEqual(next(iter(loader_of(case))).samples.tolist(), whole)
 
     def test_masks_alone_are_those_of_the_loader(self):
@@ -137,7 +137,7 @@ class Reference(unittest.TestCase):
 
         case = reference()[0]
         loader = loader_of(case)
-        *_, batch = batches_of(loader, 3)  # the third is without broken images
+        *_, batch = batches_of(loader, 3)  # the third has no broken images
         crops = MultiCrop(case["preset"], **case["augment"])
         crops = pickle.loads(pickle.dumps(crops))
         for row, index in enumerate(batch.samples.tolist()):
@@ -164,7 +164,7 @@ class Loader(unittest.TestCase):
         second = iter(loader)
         self.assertEqual(len(second), len(loader))
         self.assertEqual((next(second).epoch, len(second)), (2, len(loader) - 1))
-        # Left early: the next epoch, not the same images again.
+        # After leaving an epoch early, the next one starts; the same images do not come again.
         self.assertEqual(loader.state_dict()["step"], 1)
         self.assertEqual(next(iter(loader)).epoch, 3)
         loader.set_epoch(7)
@@ -174,7 +174,7 @@ class Loader(unittest.TestCase):
         self.assertEqual((batch.epoch, batch.step), (7, 0))
 
     def test_the_epoch_may_be_set_after_the_iterator_was_made(self):
-        # As Lightning does when it continues from the end of an epoch.
+        # As Lightning does when it resumes at the end of an epoch.
         loader = loader_of(self.case)
         iterator = iter(loader)
         loader.sampler.set_epoch(1)
@@ -183,7 +183,7 @@ class Loader(unittest.TestCase):
         self.assertEqual(hashes(batch)["global"], self.case["batches"][len(loader)]["global"])
         loader.sampler.set_epoch(4)  # changes nothing for an iterator that has begun
         self.assertEqual([batch.epoch for batch in iterator], [1] * (len(loader) - 1))
-        # Continues in the middle.
+        # Resumes in the middle of an epoch.
         loader.load_state_dict({**loader.state_dict(), "epoch": 1, "step": 1})
         iterator = iter(loader)
         loader.sampler.set_epoch(1)

@@ -1,4 +1,5 @@
-"""The losses against the fixtures of crates/objectives, closed forms, and what they promise."""
+"""Compares the losses with the fixtures of crates/objectives and closed forms, and tests their
+guarantees."""
 
 import json
 import math
@@ -11,7 +12,7 @@ DOUBLE, SINGLE = 1e-10, 1e-5
 
 
 def relative(got, expected):
-    """The largest difference in units of the largest value."""
+    """Returns the largest difference, relative to the largest value."""
     if not expected.numel():
         return 0.0
     scale = max(expected.abs().max().item(), 1e-300)
@@ -85,7 +86,7 @@ class Parity(unittest.TestCase):
         self.assertEqual(compared, {"cls", "patches", "backbone"})
 
     def compare(self, loss, given, batch_size):
-        """One step; returns the outputs whose gradients were compared."""
+        """Compares one step; returns the outputs whose gradients were compared."""
         student = {
             name: given[f"student/{name}"].clone().requires_grad_()
             for name in ("cls", "patches", "backbone")
@@ -184,7 +185,7 @@ class Promises(unittest.TestCase):
         got = MCRLoss(4, expa_type=1, eps=0.05, rate_groups=4)(*flat)[0]
         self.assertLess(abs(got.item() - sum(parts).item() / 4), 1e-5)
         alone = MCRLoss(4, expa_type=1, eps=0.05)(*flat)[0]
-        self.assertGreater(abs(alone.item() - got.item()), 0.1)  # what depends on the GPUs
+        self.assertGreater(abs(alone.item() - got.item()), 0.1)  # the loss depends on the GPUs
 
     def test_finite_differences(self):
         import torch
@@ -279,7 +280,7 @@ class Promises(unittest.TestCase):
             wide = loss(*(torch.nn.functional.pad(x, (0, 100)) for x in (student, teacher)))
             for name in ("loss", "expansion", "floor", "ceiling"):
                 torch.testing.assert_close(getattr(wide, name), getattr(narrow, name))
-            # Of 2 directions, each with 1 / eps times the variance of the noise.
+            # 2 directions, each with 1 / eps times the variance of the noise.
             self.assertAlmostEqual(narrow.ceiling, math.log(41))
 
     def test_what_is_not_finite_is_named(self):
@@ -306,7 +307,8 @@ class Promises(unittest.TestCase):
 
         from simdino.losses._rate import rates_of_groups
 
-        # A side of 200 is factorized in single precision, in which equal huge rows are indefinite.
+        # A matrix of size 200 is factorized in single precision, in which it is indefinite for
+        # equal huge rows.
         row = torch.randn(1, 200, 1, generator=torch.Generator().manual_seed(0))
         z = row.expand(1, 200, 300) * 3e3
         rates = rates_of_groups(z, alpha=10.0)

@@ -1,4 +1,4 @@
-"""The losses in several processes: the same as in one, where the published loss is not."""
+"""Tests that the losses in several processes are the same as in one, unlike the published loss."""
 
 import multiprocessing
 import os
@@ -8,12 +8,12 @@ import warnings
 
 from support import needs, published, results_of, views
 
-GROUPS = (2, 1)  # inside of processes, and one that spans them
+GROUPS = (2, 1)  # one group per process, and one that spans both
 
 
 def of_process(rank, world, port):
-    """What one of several processes computes: for each number of groups, the averaged gradient of
-    a weight before the features with the loss, and the coefficients of three steps; and the
+    """Runs one of several processes. For each number of groups, computes the averaged gradient of a
+    weight before the features, the loss, and the coefficients of three steps; also computes the
     published loss of this process, with the number of warnings about it."""
     import torch
     import torch.distributed as dist

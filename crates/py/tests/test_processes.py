@@ -1,4 +1,4 @@
-"""Forks, spawned processes, and signals."""
+"""Tests forked processes, spawned processes, and signals."""
 
 import multiprocessing
 import os
@@ -19,13 +19,13 @@ def first_of_spawned(loader, results):
 
 
 def in_fork(work):
-    """Runs ``work`` in a forked process; returns what it returns, as text."""
+    """Runs ``work`` in a forked process; returns its result as text."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             text = work()
-        except BaseException as error:  # the parent shows it
+        except BaseException as error:  # reported by the parent
             text = f"{type(error).__name__}: {error}"
         os.write(write, text.encode())
         os._exit(0)
@@ -47,10 +47,10 @@ class Processes(unittest.TestCase):
         self.assertEqual(hashes(next(iterator))["global"], self.case["batches"][0]["global"])
 
         def child():
-            batch = next(iter(self.loader))  # after the batch that the parent has had
+            batch = next(iter(self.loader))  # after the parent's batch
             return hashes(batch)["global"] + f" {batch.epoch} {batch.step}"
 
-        # An iterator that was left early is followed by the next epoch, here as there.
+        # An iterator that was left early is followed by the next epoch, in both processes.
         epoch = self.case["steps_per_epoch"]
         expected = self.case["batches"][epoch]
         self.assertEqual(in_fork(child), f"{expected['global']} 1 0")
@@ -89,7 +89,7 @@ class Processes(unittest.TestCase):
         self.assertEqual(results_of([child], results), [expected])
 
     def test_ctrl_c_ends_the_wait_and_the_threads(self):
-        # A shell starts what it runs in the background with the signal ignored.
+        # Shells start background jobs with the signal ignored.
         script = f"""
             import signal, sys
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""The weights and metrics of a run."""
+"""Tests loading the weights and metrics of a run."""
 
 import io
 import json
@@ -30,7 +30,7 @@ MODEL = {
 
 
 def backbone(model, width=32, depth=2):
-    """Random tensors of a small network, by our names."""
+    """Returns random tensors of a small network, with simdino's names."""
     import torch
 
     make = torch.Generator().manual_seed(1)
@@ -51,7 +51,7 @@ def backbone(model, width=32, depth=2):
         tensors["mask_token"] = random(1, width)
     if model["num_register_tokens"]:
         tensors["register_tokens"] = random(1, model["num_register_tokens"], width)
-    # Hugging Face's width of a gated network of ratio 4.
+    # The hidden width of a gated MLP of ratio 4 in transformers.
     gated = (int(width * 4 * 2 / 3) + 7) // 8 * 8
     for block in range(depth):
         layers = {"attn.qkv": (3 * width, width), "attn.proj": (width, width)}
@@ -71,7 +71,7 @@ def backbone(model, width=32, depth=2):
 
 
 def write(path, tensors, metadata):
-    """The safetensors format."""
+    """Returns tensors in the safetensors format."""
     header, data = {"__metadata__": metadata}, b""
     for name, tensor in tensors.items():
         raw = tensor.contiguous().numpy().tobytes()
@@ -118,8 +118,8 @@ class Metrics(unittest.TestCase):
             simdino.read_metrics(Path(self.folder.name))
 
     def track(self, *arguments, **changes):
-        """Forwards to a tracker that only listens; returns the exit code, what it got, and what was
-        said."""
+        """Forwards to a fake tracker; returns the exit code, what the tracker received, and the
+        printed messages."""
         from simdino import track
 
         got = []
@@ -140,7 +140,7 @@ class Metrics(unittest.TestCase):
         self.assertEqual(got[0], "a run")
         self.assertEqual([step for step, _ in got[1:-1]], [0, 1, 2, 3])
         self.assertEqual(got[2], (1, {"epoch": 0.25, "loss/total": -0.5, "probe/knn_top1": 0.5}))
-        self.assertEqual(got[4], (3, {"epoch": 0.75}))  # what is not a number goes nowhere
+        self.assertEqual(got[4], (3, {"epoch": 0.75}))  # values that are not numbers are dropped
         self.assertEqual(got[-1], "finished")
 
     def test_following_ends_with_the_weights_and_survives_a_cut(self):
@@ -148,7 +148,7 @@ class Metrics(unittest.TestCase):
 
         rows = track.rows(self.file, follow=True)
         self.assertEqual([next(rows)["step"] for _ in range(3)], [0, 1, 2])
-        # Continued from a checkpoint: the file is shorter, and some steps come again.
+        # Resumed from a checkpoint: the file is shorter, and some steps are written again.
         lines = [{"step": 1, "epoch": 0.25}, {"step": 3, "epoch": 0.75}]
         self.file.write_text("".join(json.dumps(row) + "\n" for row in lines))
         Path(self.run_folder, "weights").mkdir()
@@ -168,7 +168,7 @@ class Metrics(unittest.TestCase):
         write(step, probe)
         rows = track.rows(self.file, follow=True)
         self.assertEqual([next(rows), next(rows)], [step, {"step": 4, "probe": 0.5}])
-        # The file has grown beyond what was read before the training replaced it.
+        # Before the training replaced the file, less of it was read than it holds now.
         next_step = {"step": 5, "epoch": 1.25, "loss": 1.0}
         write({"step": 3, "epoch": 0.75, "loss": 22.75}, step, probe, next_step)
         self.assertEqual(next(rows), next_step)
@@ -232,7 +232,7 @@ class Metrics(unittest.TestCase):
     def test_a_tracker_that_is_missing_is_named(self):
         from simdino import track
 
-        # As if it were not installed.
+        # As if swanlab were not installed.
         with mock.patch.dict(sys.modules, swanlab=None), redirect_stderr(io.StringIO()) as said:
             self.assertEqual(track.main(["swanlab", str(self.run_folder)]), 1)
         self.assertIn("swanlab cannot be imported", said.getvalue())
@@ -251,7 +251,7 @@ class Load(unittest.TestCase):
 
         import simdino
 
-        needs("timm", "transformers")(lambda: None)  # says so if they are required
+        needs("timm", "transformers")(lambda: None)  # fails if they are required but missing
         try:
             import timm  # noqa: F401
             import transformers  # noqa: F401

@@ -1,11 +1,12 @@
-//! The training loop of this repository with an objective of your own.
+//! Trains with a custom objective.
 //!
 //! ```text
 //! cargo run -p simdino --example own_objective
 //! ```
 //!
-//! Two steps on synthetic images train a small vision transformer with the loader, the optimizer, the moving average,
-//! and the checkpoints of the loop, which need to know nothing about the objective.
+//! The example trains a small vision transformer for two steps on synthetic images, with the
+//! loader, optimizer, moving average, and checkpoints of the training loop, none of which depend on
+//! the objective.
 
 use std::path::{Path, PathBuf};
 
@@ -25,15 +26,16 @@ use trainer::start::Start;
 struct CenteredViews;
 
 impl Objective for CenteredViews {
-    /// Unit rows of class tokens; no masked patches and no prototypes.
+    /// Needs only class tokens, as unit rows: no masked patches and no prototypes.
     fn needs(&self) -> Needs {
         Needs::default()
     }
 
-    /// `student.cls` is `[V, B, d]`, and `teacher.cls` is `[2, B, d]`, of the two global views.
+    /// `student.cls` is `[V, B, d]`, for all views; `teacher.cls` is `[2, B, d]`, for the global
+    /// views.
     fn evaluate(&self, inputs: &Inputs) -> objectives::Result<LossOutput> {
         let (student, teacher) = (&inputs.student.cls, &inputs.teacher.cls);
-        // Each global view of the student meets the teacher's other one.
+        // Each global view of the student is compared with the teacher's other one.
         let other = teacher.flip([0]); // [2, B, d]
         let apart = (student.narrow(0, 0, 2) - other).square().sum(Kind::Float)
             / (2 * inputs.context.batch_size) as f64;
@@ -51,7 +53,7 @@ impl Objective for CenteredViews {
     }
 }
 
-/// Prints what the loop reports, and keeps its metrics.
+/// Prints what the loop reports, and collects the metrics.
 #[derive(Default)]
 struct Report(Vec<Record>);
 
@@ -86,7 +88,7 @@ impl Observer for Report {
     }
 }
 
-/// Trains two steps, with all results in `folder`.
+/// Trains for two steps, with all results in `folder`.
 pub fn train(folder: &Path) -> Result<(Learner, Vec<Record>), Box<dyn std::error::Error>> {
     let mut config = RunConfig::of(Method::SimDino); // the recipe for everything except the loss
     config.data.source = SourceKind::Synthetic;

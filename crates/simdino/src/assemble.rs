@@ -1,5 +1,4 @@
-//! Turns a config into the inputs of the training loop: the plan, the learner's config, and the
-//! job.
+//! Turns a config into the inputs of the training loop: the plan, the learner, and the job.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +20,7 @@ use trainer::schedule::Schedules;
 use crate::config::{RunConfig, schema};
 use crate::error::Result;
 
-/// Plans the steps of a run on these images.
+/// Plans the steps of a run on this dataset.
 ///
 /// # Errors
 /// Returns an error if there are fewer images than a batch requires.
@@ -29,12 +28,13 @@ pub fn plan(config: &RunConfig, dataset: &Dataset) -> Result<Plan> {
     Ok(Plan::new(&config.train, dataset.len())?)
 }
 
-/// Builds all inputs of the loop except the learner. `folder` is the folder of the run, in which
-/// checkpoints and weights are written. Without `data.workers`, the job has as many as [`workers`] returns if
-/// all processes are on this machine; otherwise set `data.workers` of the job.
+/// Builds all inputs of the loop except the learner. `folder` is the folder of the run, to which
+/// checkpoints and weights are written. If `data.workers` is absent, the number of workers is that
+/// of [`workers`] under the assumption that all processes are on this machine; if they are not, set
+/// `data.workers` of the job.
 ///
 /// # Errors
-/// None in practice, because every section can be serialized.
+/// No errors are known, because every section can be serialized.
 pub fn job(
     config: &RunConfig,
     dataset: Arc<Dataset>,
@@ -59,9 +59,9 @@ pub fn job(
     })
 }
 
-/// Returns the number of threads that prepare images in one of `processes_here` processes on this machine:
-/// as many as the config says; where it leaves that open, the process's share of the cores but one, which
-/// launches the training step.
+/// Returns the number of threads that prepare images in each of `processes_here` processes on this
+/// machine: the configured number, or else the process's share of the cores minus one, which is
+/// left to the training step.
 pub fn workers(configured: Option<usize>, processes_here: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     configured.unwrap_or_else(|| share(cores, processes_here))
@@ -78,7 +78,7 @@ pub fn schedules(config: &RunConfig, plan: &Plan) -> Schedules {
         .with_frozen_backbone(config.init.freeze_backbone_steps)
 }
 
-/// Returns the batch of a step, and the part of it that this process handles.
+/// Returns the geometry of a step's batch, including the part that this process handles.
 ///
 /// # Errors
 /// Returns an error if the batch cannot be divided.
@@ -98,12 +98,12 @@ pub fn learner(config: &RunConfig, device: Device, processes: Processes) -> Resu
     learner_with(config, config.objective().build()?, device, processes)
 }
 
-/// Creates the learner of a run that trains an objective of your own. `config.method` has no effect
-/// on it, except that its recipe gave the networks their shape; `examples/own_objective.rs` trains
-/// such a run.
+/// Creates the learner of a run that trains a custom objective. `config.method` is ignored,
+/// although the config of the networks usually comes from its recipe. `examples/own_objective.rs`
+/// trains such a run.
 ///
 /// # Errors
-/// Returns an error as [`learner`] does, and if the networks lack an output that the objective
+/// Same as [`learner`]. Also returns an error if the networks lack an output that the objective
 /// needs.
 pub fn learner_with(
     config: &RunConfig,
@@ -130,13 +130,13 @@ fn learner_config(config: &RunConfig, geometry: BatchGeometry, device: Device) -
     }
 }
 
-/// Returns how a run normalizes its images.
+/// Returns the normalization of a run's images.
 pub fn normalize(augment: &AugmentConfig) -> Normalize {
     Normalize { mean: augment.mean.clone(), std: augment.std.clone() }
 }
 
-/// Returns the size at which the probe of a run sees images: that of the model, after a resize to
-/// `probe.resize`, or to 8/7 of it if that is absent.
+/// Returns the transform of the images of a run's probe: a resize to `probe.resize`, or by default
+/// to 8/7 of the model's image size, and a crop to the model's image size.
 pub fn probe_transform(config: &RunConfig) -> EvalTransform {
     let crop = u32::try_from(config.model.image_size).unwrap_or(u32::MAX);
     match config.probe.resize {
@@ -150,7 +150,7 @@ pub fn probe_transform(config: &RunConfig) -> EvalTransform {
 /// depend. The dataset is compared by its fingerprint, so it may have moved.
 ///
 /// # Errors
-/// None in practice, because every section can be serialized and described.
+/// No errors are known, because every section can be serialized and described.
 pub fn resume_settings(config: &RunConfig) -> Result<BTreeMap<String, Value>> {
     let (root, values) = (schema::of::<RunConfig>()?, serde_json::to_value(config)?);
     let value_at = |path: &str| path.split('.').try_fold(&values, |at, key| at.get(key)).cloned();
@@ -161,7 +161,7 @@ pub fn resume_settings(config: &RunConfig) -> Result<BTreeMap<String, Value>> {
     });
     let mut settings: BTreeMap<String, Value> = settings.collect();
     if config.simdino.group_rows.is_some() {
-        settings.remove("simdino.rate_groups"); // it determines nothing
+        settings.remove("simdino.rate_groups"); // without effect beside `group_rows`
     }
     Ok(settings)
 }

@@ -1,5 +1,5 @@
-//! How much a training step computes, by a formula, and how that changes with crops, resolution, and
-//! depth.
+//! Estimates the floating-point operations of a training step, and how they change with crops,
+//! resolution, and depth.
 
 use std::fmt;
 
@@ -8,26 +8,27 @@ use crate::config::RunConfig;
 /// The sizes that the cost of an image depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Side of a global crop, in pixels; there are two.
+    /// Side of the two global crops, in pixels.
     pub global: i64,
-    /// Side of a local crop, in pixels.
+    /// Side of the local crops, in pixels.
     pub local: i64,
     /// Number of local crops.
     pub locals: i64,
     /// Number of blocks.
     pub depth: i64,
-    /// Width of a block, and of the hidden layer of its MLP.
+    /// Width of a block.
     width: i64,
+    /// Width of the hidden layer of the MLP.
     hidden: i64,
-    /// Matrices of the MLP: 2, or 3 with gates.
+    /// Number of weight matrices of the MLP: 2, or 3 if it is gated.
     matrices: i64,
     patch: i64,
     channels: i64,
-    /// The class token and registers.
+    /// Number of tokens that are not patches: the class token and registers.
     extra: i64,
 }
 
-/// Number of global crops, which teacher and student see.
+/// Number of global crops, which both teacher and student see.
 const GLOBALS: i64 = 2;
 
 impl Shape {
@@ -49,18 +50,20 @@ impl Shape {
         }
     }
 
-    /// Returns the floating point operations of a step for each image: the teacher's forward pass on
-    /// the global crops, and the student's on all crops three times, because a backward pass computes
-    /// twice as much. Heads, losses, and the optimizer are not counted.
+    /// Returns the number of floating-point operations of a step per image: the teacher's forward
+    /// pass on the global crops, and three times the student's on all crops, because a backward
+    /// pass costs twice as much as a forward pass. Heads, losses, and the optimizer are not
+    /// counted.
     pub fn flops_per_image(&self) -> f64 {
         let global = GLOBALS as f64 * self.forward(self.global);
         let local = self.locals as f64 * self.forward(self.local);
         global + 3.0 * (global + local)
     }
 
-    /// A forward pass of a crop with `T` tokens, of which `N` are patches, in `L` blocks of width `D`
-    /// with an MLP of `F` columns: `L (8 T D^2 + 4 T^2 D + 4 T D F) + 2 N D C P^2`, where a product
-    /// with gates has `6 T D F`.
+    /// Returns the operations of a forward pass of a crop with `T` tokens, `N` of them patches, in
+    /// `L` blocks of width `D` with an MLP of `F` columns:
+    /// `L (8 T D^2 + 4 T^2 D + 4 T D F) + 2 N D C P^2`. A gated MLP has `6 T D F` in place of
+    /// `4 T D F`.
     fn forward(&self, side: i64) -> f64 {
         let patches = (side / self.patch).pow(2);
         let [tokens, width, hidden] =
@@ -85,27 +88,27 @@ impl fmt::Display for Shape {
 /// A row of a table of costs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
-    /// What differs from the measured step.
+    /// The change from the configured step.
     pub change: &'static str,
     /// Sizes of crops and network.
     pub shape: Shape,
-    /// Images of the step.
+    /// Number of images of the step.
     pub batch_size: usize,
 }
 
 impl Row {
-    /// Returns the floating point operations of the step.
+    /// Returns the number of floating-point operations of the step.
     pub fn flops(&self) -> f64 {
         self.batch_size as f64 * self.shape.flops_per_image()
     }
 }
 
-/// Returns the step of a config, and steps that differ from it in one size each.
+/// Returns the step of a config, followed by steps that differ from it in one size each.
 pub fn table(config: &RunConfig) -> Vec<Row> {
     let (shape, batch_size) = (Shape::of(config), config.train.batch_size);
     let with = |change, shape| Row { change, shape, batch_size };
     let patch = shape.patch;
-    // Sides that are whole numbers of patches.
+    // Sides must be whole numbers of patches.
     let scaled =
         |side: i64, by: f64| ((side as f64 * by / patch as f64).round() as i64).max(1) * patch;
     let resized =
@@ -162,7 +165,7 @@ mod tests {
         let plain = Shape::of(&config(Arch::VitSmall));
         let mut gated = config(Arch::VitSmall);
         gated.model.ffn = Ffn::Swiglu;
-        // Two thirds of the columns in three matrices instead of two.
+        // A gated MLP has two thirds of the columns, but three matrices instead of two.
         let ratio = Shape::of(&gated).flops_per_image() / plain.flops_per_image();
         assert!((ratio - 1.0).abs() < 1e-3, "{ratio}");
         let mut registers = config(Arch::VitSmall);

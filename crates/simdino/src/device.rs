@@ -1,5 +1,4 @@
-//! The device of a run: `auto`, `cpu`, `cuda`, or `cuda:N`, and the device of this machine that it
-//! stands for.
+//! The device that a run requests, and how it is resolved to a device of this machine.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +11,7 @@ use torch_ext::Launch;
 
 use crate::error::{Error, Result};
 
-/// The device that a run requests, as one writes it in a config or behind `--device`.
+/// The device that a run requests, as written in a config or after `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceSpec {
@@ -27,7 +26,7 @@ pub enum DeviceSpec {
     CudaIndex(u16),
 }
 
-/// Largest index of a GPU; the schema allows as many digits.
+/// Largest index of a GPU. The schema allows the same number of digits.
 const MAX_INDEX: u16 = 9999;
 
 impl FromStr for DeviceSpec {
@@ -102,7 +101,7 @@ impl JsonSchema for DeviceSpec {
     }
 }
 
-/// Finds the device on this machine. If it is a GPU, this process uses it from now on.
+/// Resolves a device on this machine. If it is a GPU, it becomes the current one of this thread.
 ///
 /// # Errors
 /// Returns an error if this machine or this libtorch has no such device.
@@ -122,11 +121,11 @@ pub fn resolve(spec: DeviceSpec) -> Result<Device> {
     Ok(device)
 }
 
-/// Returns the device for one of several processes: on each machine, the first uses GPU 0, the
-/// next GPU 1, and so on.
+/// Resolves the device for one process of a run. If there are several, the first process on each
+/// machine uses GPU 0, the next GPU 1, and so on.
 ///
 /// # Errors
-/// As [`resolve`], and if several processes request the same GPU.
+/// Same as [`resolve`]. Also returns an error if several processes request the same GPU.
 pub fn of_process(spec: DeviceSpec, launch: &Launch) -> Result<Device> {
     if launch.size == 1 {
         return resolve(spec);

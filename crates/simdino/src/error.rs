@@ -1,15 +1,15 @@
-//! Errors on the way from a config to a run.
+//! Errors of turning a config into a run.
 
 use crate::config::schema::Unsupported;
 
 /// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Errors on the way from a config to a run.
+/// Errors of turning a config into a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Keys or values of a config are invalid: one sentence each.
+    /// Keys or values of a config are invalid. Holds one sentence per problem.
     #[error("{}", .0.join("\n"))]
     Config(Vec<String>),
     /// This machine does not have the device of the config.
@@ -26,7 +26,7 @@ pub enum Error {
     /// The images cannot be opened.
     #[error(transparent)]
     Data(#[from] data::Error),
-    /// A batch is larger than the dataset; the message says what to do.
+    /// The batch is larger than the dataset. The message suggests what to do.
     #[error("{0}")]
     Batch(String),
     /// None of the images that were tried can be read.
@@ -34,12 +34,12 @@ pub enum Error {
     Unreadable {
         /// Number of images tried.
         tries: usize,
-        /// Name of the first image.
+        /// Name of the first image tried.
         name: String,
-        /// The reason why it cannot be read.
+        /// Why it cannot be read.
         source: data::Error,
     },
-    /// A weight file cannot be found or read.
+    /// A weight file cannot be found or read, or a network cannot be built.
     #[error(transparent)]
     Model(#[from] model::Error),
     /// The run cannot be planned, or its checkpoints are damaged.

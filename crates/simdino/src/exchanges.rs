@@ -1,7 +1,7 @@
-//! What the processes of a run exchange in a step: how often, and how many bytes.
+//! The number and sizes of the exchanges between the processes of a run in each step.
 //!
-//! The numbers follow from the config and the sizes of the parameters. `tests/exchanges.rs` compares
-//! them with what a step really sends.
+//! The numbers follow from the config and the sizes of the parameters. `tests/exchanges.rs`
+//! compares them with what a step actually sends.
 
 use objectives::{Centering, CoeffRule, Gamma, Method, RatePrecision};
 use tch::Kind;
@@ -12,30 +12,30 @@ use crate::config::RunConfig;
 /// Sizes in bytes of the numbers that are exchanged.
 const FP32: u64 = 4;
 const FP64: u64 = 8;
-/// The global views, each of which has a coding rate.
+/// Number of global views, each of which has a coding rate.
 const VIEWS: u64 = 2;
-/// Rounds of Sinkhorn-Knopp, each with a maximum and a sum over all prototypes.
+/// Number of rounds of Sinkhorn-Knopp, each with a maximum and a sum over all prototypes.
 const SINKHORN_ROUNDS: u64 = 3;
-/// Largest sizes in bytes of the first bucket of gradients, and of the others, as in PyTorch.
+/// Sizes in bytes at which the first and the other buckets of gradients are full, as in PyTorch.
 const BUCKETS: [u64; 2] = [1 << 20, 25 << 20];
 
-/// Tensors that all processes add up, or take the maximum of, in a step.
+/// Tensors of a step that are summed over all processes, or whose maximum over all is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exchange {
-    /// What they are.
+    /// Description of the tensors.
     pub what: &'static str,
     /// Number of collective operations.
     pub calls: u64,
-    /// Size of all of them together, in bytes, as one process has them.
+    /// Total size of one process's tensors, in bytes.
     pub bytes: u64,
-    /// When.
+    /// When the exchange takes place.
     pub moment: Moment,
 }
 
 /// When an exchange takes place, and where its tensors are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// On the device, while the backward pass computes other gradients.
+    /// On the device, overlapping with the backward pass.
     Beside,
     /// On the device, while the step waits.
     Within,
@@ -43,8 +43,8 @@ pub enum Moment {
     Host,
 }
 
-/// Returns what each step of a run exchanges if it has several processes. What is exchanged less often
-/// is left out: metrics, evaluations, and what precedes the first step.
+/// Returns the exchanges of each step of a run with several processes. Less frequent exchanges are
+/// left out: those for metrics and evaluations, and those before the first step.
 pub fn per_step(config: &RunConfig, learner: &Learner) -> Vec<Exchange> {
     let passes = config.train.accumulate as u64;
     let mut all = vec![gradients(&learner.parameter_bytes())];
@@ -74,7 +74,8 @@ fn within(what: &'static str, calls: u64, bytes: u64) -> Exchange {
     Exchange { what, calls, bytes, moment: Moment::Within }
 }
 
-/// The gradients, in buckets that are filled from the last parameter on, as c10d's reducer does.
+/// Returns the exchange of gradients, in buckets that are filled from the last parameter on, as in
+/// c10d's reducer.
 fn gradients(parameters: &[usize]) -> Exchange {
     let (mut calls, mut filled) = (0, 0);
     for &bytes in parameters.iter().rev() {
@@ -88,7 +89,8 @@ fn gradients(parameters: &[usize]) -> Exchange {
     Exchange { what: "gradients", calls, bytes, moment: Moment::Beside }
 }
 
-/// The covariances of a group that spans the processes, and what the weights of the terms follow.
+/// Returns the exchanges of the coding rate: moments of a rate group that spans the processes, and
+/// the values that adapt the weights of the terms.
 fn of_rate(config: &RunConfig) -> Vec<Exchange> {
     let (simdino, width) = (&config.simdino, config.head.out_dim.max(0) as u64);
     let number = if simdino.precision == RatePrecision::Fp64 { FP64 } else { FP32 };
@@ -109,7 +111,7 @@ fn of_rate(config: &RunConfig) -> Vec<Exchange> {
     all
 }
 
-/// What the targets of the teacher need of all processes.
+/// Returns the exchanges of the teacher's targets, `of` class tokens or masked patches.
 fn of_targets(config: &RunConfig, passes: u64, of: &'static str) -> Option<Exchange> {
     let prototypes = config.head.prototypes.max(0) as u64;
     let number = if config.train.precision.weights() == Kind::Double { FP64 } else { FP32 };
@@ -141,10 +143,10 @@ mod tests {
         for (parameters, calls) in [
             (vec![4], 1),
             (vec![30 * mib], 1),
-            (vec![30 * mib, 1], 1), // the last one first, and it does not fill a bucket
-            (vec![1, 30 * mib], 2), // it does
-            (vec![26 * mib, 2 * mib], 2), // 1 MiB for the first, 25 MiB for the second
-            (vec![mib; 27], 3),     // 1, 25, and 1
+            (vec![30 * mib, 1], 1), // the last parameter comes first and does not fill a bucket
+            (vec![1, 30 * mib], 2), // the last parameter fills a bucket
+            (vec![26 * mib, 2 * mib], 2), // each fills a bucket, of 1 MiB and 25 MiB
+            (vec![mib; 27], 3),     // buckets of 1, 25, and 1 MiB
             (vec![mib / 2; 2], 1),
         ] {
             let exchange = gradients(&parameters);

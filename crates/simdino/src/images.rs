@@ -1,4 +1,4 @@
-//! Opens the images of a run, and refuses unusable ones before anything is written.
+//! Opens the dataset of a run, and rejects an unusable one before anything is written.
 
 use std::sync::Arc;
 
@@ -9,24 +9,24 @@ use crate::assemble::plan;
 use crate::config::{GROUP_ROWS, RunConfig};
 use crate::error::{Error, Result};
 
-/// Number of images tried before a set counts as unreadable.
+/// Number of images tried before a dataset counts as unreadable.
 const TRIES: usize = 64;
 
-/// Opens the images of a run with this number of processes and plans its steps.
+/// Opens the dataset of a run with this number of processes, and plans the steps.
 ///
 /// # Errors
-/// Returns an error if the images cannot be opened, none of them can be read, or there are too few
-/// for a batch; the message suggests numbers that work.
+/// Returns an error if the dataset cannot be opened, if none of the images tried can be read, or if
+/// there are too few for a batch; the message then suggests numbers that work.
 pub fn open_data(config: &RunConfig, processes: usize) -> Result<(Arc<Dataset>, Plan)> {
     let dataset = Arc::new(data::open(&config.data)?);
     let plan = plan_data(config, &dataset, processes)?;
     Ok((dataset, plan))
 }
 
-/// Plans the steps of a run on images that are open already.
+/// Plans the steps of a run on a dataset that is already open.
 ///
 /// # Errors
-/// Returns an error if none of them can be read, or there are too few for a batch.
+/// Returns an error if none of the images tried can be read, or if there are too few for a batch.
 pub fn plan_data(config: &RunConfig, dataset: &Dataset, processes: usize) -> Result<Plan> {
     if dataset.len() < config.train.batch_size {
         return Err(Error::Batch(batch_too_large(config, dataset.len(), processes)));
@@ -39,11 +39,11 @@ pub fn plan_data(config: &RunConfig, dataset: &Dataset, processes: usize) -> Res
 /// Describes what to do about a batch that is larger than the dataset.
 fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> String {
     let (batch, groups) = (config.train.batch_size, config.groups());
-    // A batch is a whole number of passes of all processes, and of groups of the loss.
+    // A batch must consist of whole passes of all processes, and of whole groups of the loss.
     let parts = (config.train.accumulate * processes).max(1);
     let rows =
         config.simdino.group_rows.filter(|_| groups.iter().any(|(key, _)| *key == GROUP_ROWS));
-    // A batch that is smaller than a group of so many images is one group.
+    // A batch that is smaller than `group_rows` forms a single group.
     let whole_groups = rows.filter(|rows| parts > 1 || images >= *rows);
     let counts =
         groups.iter().filter(|(key, _)| *key != GROUP_ROWS).map(|&(_, groups)| groups.max(1));
@@ -90,7 +90,7 @@ fn least_common_multiple(a: usize, b: usize) -> usize {
     a / x.max(1) * b
 }
 
-/// Refuses a set without readable images before anything is written.
+/// Returns an error if none of a few images across the dataset can be read.
 fn ensure_readable(dataset: &Dataset) -> Result<()> {
     let tries = dataset.len().min(TRIES);
     let indices = (0..tries).map(|i| i * (dataset.len() / tries));

@@ -1,13 +1,14 @@
-//! How long an exchange takes: a simple model, with numbers that are measured among the processes of
-//! a run, or assumed.
+//! Estimates how long an exchange takes with a simple model, whose parameters are either measured
+//! between the processes of a run or assumed.
 //!
 //! ```text
 //! seconds = calls * latency + bytes / bandwidth
 //! ```
 //!
-//! The bandwidth is that of the operation: bytes of a process's tensor per second. NVIDIA's
-//! nccl-tests call it algbw, and `busbw = algbw * 2 (n - 1) / n` for a sum over `n` processes, which
-//! depends less on `n`, because an element crosses each connection `2 (n - 1) / n` times.
+//! The bandwidth is that of the operation, in bytes of a process's tensor per second. NVIDIA's
+//! nccl-tests call it algbw. They also report `busbw = algbw * 2 (n - 1) / n` for a sum over `n`
+//! processes, which depends less on `n`, because an element crosses each connection
+//! `2 (n - 1) / n` times.
 
 use std::time::Instant;
 
@@ -17,19 +18,21 @@ use torch_ext::{Collective, ProcessGroup};
 use crate::error::Result;
 use crate::exchanges::{Exchange, Moment};
 
-/// Timed calls, and those before them, which set up connections.
+/// Number of timed calls.
 const CALLS: usize = 20;
+/// Number of calls before them, which set up connections.
 const WARM_UP: usize = 5;
-/// Numbers in the tensors whose sums are timed: a flag, and 16 MiB, about a bucket of gradients.
+/// Number of elements of a small tensor whose sum is timed, such as a flag.
 const FEW: i64 = 1;
+/// Number of elements of a large tensor, 16 MiB in fp32, about a bucket of gradients.
 const MANY: i64 = 4 << 20;
 
-/// A connection between all processes, as their sums see it.
+/// The connection between all processes, as seen by sums over all of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Link {
     /// Time of a sum of a few bytes, in seconds.
     pub latency_s: f64,
-    /// Bytes of a process's tensor that are added up per second.
+    /// Bytes of a process's tensor that are summed per second.
     pub bytes_per_s: f64,
 }
 
@@ -40,11 +43,12 @@ impl Link {
     }
 }
 
-/// What a kind of connection usually reaches. These are assumptions: round numbers below what the
-/// hardware can do, since tensors of a step are smaller than those of a benchmark.
+/// Typical performance of a kind of connection. The numbers are assumptions: they are round, and
+/// below what the hardware can do, because the tensors of a step are smaller than those of a
+/// benchmark.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Usual {
-    /// What connects the processes.
+    /// Name of the connection.
     pub name: &'static str,
     /// Time of a sum of a few bytes, in seconds.
     pub latency_s: f64,
@@ -52,18 +56,19 @@ pub struct Usual {
     pub bus_bytes_per_s: f64,
 }
 
-/// Connections of GPUs: NVLink of one machine with Hopper GPUs, which carries 450 GB/s in each
-/// direction, PCIe 4.0 with 16 lanes, 32 GB/s, and a network of 100 Gbit/s, 12.5 GB/s.
+/// Connections between GPUs. In each direction, the hardware carries 450 GB/s with NVLink between
+/// the Hopper GPUs of one machine, 32 GB/s with 16 lanes of PCIe 4.0, and 12.5 GB/s over a network
+/// of 100 Gbit/s.
 pub const OF_GPUS: [Usual; 3] = [
     Usual { name: "NVLink", latency_s: 25e-6, bus_bytes_per_s: 200e9 },
     Usual { name: "PCIe 4.0", latency_s: 40e-6, bus_bytes_per_s: 20e9 },
     Usual { name: "100 Gbit/s Ethernet", latency_s: 60e-6, bus_bytes_per_s: 10e9 },
 ];
-/// Gloo over TCP, for tensors of the CPU.
+/// Gloo over TCP, for CPU tensors.
 pub const OF_CPUS: Usual = Usual { name: "Gloo", latency_s: 150e-6, bus_bytes_per_s: 1e9 };
 
 impl Usual {
-    /// Returns the connection as sums over this number of processes see it.
+    /// Returns the link for sums over this number of processes.
     pub fn link(&self, processes: usize) -> Link {
         let n = processes.max(2) as f64;
         Link {
@@ -73,16 +78,17 @@ impl Usual {
     }
 }
 
-/// Time of the exchanges of a step, in seconds.
+/// Times of the exchanges of a step, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Times {
-    /// Of what is exchanged while the backward pass computes, which hides some or all of it.
+    /// Time of exchanges that overlap with the backward pass, which hides some or all of it.
     pub beside_s: f64,
-    /// Of what the step waits for.
+    /// Time of exchanges that the step waits for.
     pub waiting_s: f64,
 }
 
-/// Adds up the times of exchanges over the connection of the devices and that of the CPUs.
+/// Returns the total times of exchanges, given the link between the devices and that between the
+/// CPUs.
 pub fn times(exchanges: &[Exchange], device: &Link, host: &Link) -> Times {
     exchanges.iter().fold(Times::default(), |sum, exchange| match exchange.moment {
         Moment::Beside => Times { beside_s: sum.beside_s + device.seconds(exchange), ..sum },
@@ -91,8 +97,8 @@ pub fn times(exchanges: &[Exchange], device: &Link, host: &Link) -> Times {
     })
 }
 
-/// Measures the connection of the processes for tensors of `device`: the slowest process counts. All
-/// processes must call it together.
+/// Measures the link between the processes for tensors on `device`; the slowest process counts. All
+/// processes must call this together.
 ///
 /// # Errors
 /// Returns an error if a process does not respond.
@@ -102,11 +108,11 @@ pub fn measure(group: &ProcessGroup, device: Device) -> Result<Link> {
     group.all_reduce_max(&mut slowest)?;
     let [few, many] = [0, 1].map(|i| slowest.double_value(&[i]));
     let bytes = (MANY * 4) as f64;
-    // Noise may hide the larger tensor behind the latency.
+    // Noise may make the difference of both times tiny or negative.
     Ok(Link { latency_s: few, bytes_per_s: bytes / (many - few).max(1e-3 * many) })
 }
 
-/// Time of a sum of `numbers` in fp32.
+/// Returns the mean time in seconds of a sum of a tensor with `numbers` elements in fp32.
 fn seconds(group: &ProcessGroup, device: Device, numbers: i64) -> Result<f64> {
     let mut tensor = Tensor::f_zeros([numbers], (Kind::Float, device))?;
     for _ in 0..WARM_UP {

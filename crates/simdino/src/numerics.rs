@@ -1,4 +1,4 @@
-//! The numerical settings of a config that hold for a whole process.
+//! Numerical settings of a config that apply to the whole process.
 
 use tch::Device;
 use trainer::config::Precision;
@@ -6,12 +6,12 @@ use trainer::config::Precision;
 use crate::config::{NO_TF32, RunConfig};
 use crate::error::{Error, Result};
 
-/// Puts `run.deterministic` into effect, and checks that the device has `train.precision`. Call it
+/// Applies `run.deterministic`, and checks that the device supports `train.precision`. Call it
 /// before the first computation on the device.
 ///
 /// # Errors
-/// Returns an error if the device does not have the precision, or if the environment rules out that
-/// results repeat.
+/// Returns an error if the device does not support the precision, or if the environment rules out
+/// deterministic results.
 pub fn apply(config: &RunConfig, device: Device) -> Result<()> {
     if config.train.precision == Precision::Tf32 && !device.is_cuda() {
         return Err(Error::Config(vec![format!("train.precision: {NO_TF32}")]));

@@ -1,9 +1,9 @@
-//! The recipes of `configs/`, inside the library, so that a program needs no file to train by one.
+//! The recipes of `configs/`, embedded in the library, so that training with one needs no file.
 //!
-//! A recipe is the text of a config; who reads YAML makes a config of it. `recipes` beside `src` is a link to
-//! `configs/`, through which the package holds the files too.
+//! A recipe is the YAML text of a config, which the caller parses. `recipes` beside `src` is a
+//! symbolic link to `configs/`, which makes the files part of the package.
 
-/// Names and texts, sorted by name.
+/// Expands to a list of names and texts.
 macro_rules! recipes {
     ($($name:literal)*) => {
         &[$(($name, include_str!(concat!("../recipes/", $name, ".yaml")))),*]
@@ -46,27 +46,27 @@ const RECIPES: &[(&str, &str)] = recipes!(
     "tinyimagenet_simdinov2"
 );
 
-/// Most names that [`similar`] gives.
+/// Maximum number of names that [`similar`] returns.
 const MOST_SIMILAR: usize = 3;
 
-/// Names of all recipes, sorted.
+/// Returns the names of all recipes, sorted.
 pub fn names() -> impl ExactSizeIterator<Item = &'static str> {
     RECIPES.iter().map(|(name, _)| *name)
 }
 
-/// The YAML text of a recipe, if there is one of this name.
+/// Returns the YAML text of the recipe of this name, if there is one.
 pub fn text(name: &str) -> Option<&'static str> {
     RECIPES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
-/// What a recipe is for: the first sentence of the comment that its text starts with.
+/// Returns the summary of a recipe: the first sentence of the comment at the start of its text.
 pub fn summary(text: &'static str) -> &'static str {
     let line = text.lines().next().unwrap_or_default().trim_start_matches('#').trim();
     line.find(". ").map_or(line, |end| &line[..=end])
 }
 
-/// Recipes that were perhaps meant by a name that none has, the likeliest first: names that hold what was
-/// typed, or else names that are spelled alike.
+/// Returns the recipes that an unknown name may have meant, the likeliest first: those whose names
+/// contain what was typed, or else those with similar spelling.
 pub fn similar(typed: &str) -> Vec<&'static str> {
     let typed = typed.to_lowercase().replace('-', "_");
     let typed = typed.trim_end_matches(".yaml");

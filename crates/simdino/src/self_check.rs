@@ -1,9 +1,9 @@
-//! A short numerical check of a device: compares training computations with the CPU in double
+//! A short numerical check of a device, which compares training computations with the CPU in double
 //! precision.
 //!
-//! Errors are the largest difference relative to the largest value of the reference. The
-//! tolerances are those of single precision with some margin, and where a GPU multiplies in TF32, as
-//! with `train.precision: tf32`, or in bfloat16, those of factors with 10 or 7 bits behind the point.
+//! Errors are the largest difference relative to the largest value of the reference. The tolerances
+//! are those of single precision with some margin; for products in TF32, as with
+//! `train.precision: tf32`, or in bfloat16, they account for factors with 10 or 7 mantissa bits.
 
 use std::fmt;
 
@@ -16,10 +16,11 @@ use torch_ext::{AdamWStep, autocast, foreach_lerp_, fused_adamw_, with_tf32};
 
 use crate::error::Result;
 
-/// Rows, width, and `alpha` of the coding rate in the check.
+/// Number of rows, width, and `alpha` of the coding rate in the check.
 const RATE: (i64, i64, f64) = (64, 256, 80.0);
-/// Largest errors of a network in single precision, and with factors rounded to TF32.
+/// Largest allowed error of a network in single precision.
 const EXACT: f64 = 1e-4;
+/// Largest allowed error with factors rounded to TF32.
 const ROUNDED: f64 = 5e-3;
 /// Number of AdamW steps in the check.
 const STEPS: i64 = 3;
@@ -32,7 +33,7 @@ pub struct Outcome {
     pub what: &'static str,
     /// Largest difference relative to the largest value of the reference.
     pub error: f64,
-    /// Largest error that passes.
+    /// Largest allowed error.
     pub tolerance: f64,
 }
 
@@ -44,7 +45,7 @@ impl Outcome {
         Self { what, error: error.double_value(&[]), tolerance }
     }
 
-    /// Whether the error is within the tolerance; NaN is not.
+    /// Returns whether the error is within the tolerance; NaN is not.
     pub fn passed(&self) -> bool {
         self.error <= self.tolerance
     }
@@ -61,10 +62,10 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Checks one device.
+/// Checks a device. Inaccurate results are not errors; see [`Outcome::passed`].
 ///
 /// # Errors
-/// Returns an error if an operation fails entirely.
+/// Returns an error if an operation fails.
 pub fn run(device: Device) -> Result<Vec<Outcome>> {
     let mut outcomes = rate(device)?;
     outcomes.extend(network(device)?);
@@ -73,9 +74,9 @@ pub fn run(device: Device) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-/// Numbers with mean 0 and deviation 1 without a pattern, the same for the same `key`. No
-/// generator is used, so the check does not change the state of any. A pattern such as a wave
-/// would give matrices of low rank, whose results amplify rounding.
+/// Returns pseudo-random numbers with mean 0 and standard deviation 1, the same for the same `key`.
+/// No generator is used, so that the check does not change the state of any. Regular numbers, such
+/// as those of a wave, would give matrices of low rank, which amplify rounding errors.
 fn noise(shape: &[i64], key: f64) -> Tensor {
     let count: i64 = shape.iter().product();
     let phase = Tensor::arange(count, (Kind::Double, Device::Cpu)) * 12.9898 + key;
@@ -96,7 +97,7 @@ fn rate(device: Device) -> Result<Vec<Outcome>> {
     ])
 }
 
-/// Creates a network with weights that are the same everywhere.
+/// Creates a small network whose weights are the same on all devices.
 fn nano(device: Device, kind: Kind) -> Result<(nn::VarStore, Network)> {
     let mut vars = nn::VarStore::new(device);
     let model = ModelConfig {
@@ -114,7 +115,7 @@ fn nano(device: Device, kind: Kind) -> Result<(nn::VarStore, Network)> {
     for (i, (name, mut variable)) in model::weights::named_variables(&vars).into_iter().enumerate()
     {
         let noise = noise(&variable.size(), i as f64) * 0.05;
-        // The weights of norms are vectors about 1; matrices and biases are about 0.
+        // Weights of norms are vectors around 1; matrices and biases are around 0.
         let is_norm = variable.dim() == 1 && name.ends_with("weight");
         let value = if is_norm { noise + 1.0 } else { noise };
         tch::no_grad(|| variable.f_copy_(&value))?;
@@ -122,7 +123,7 @@ fn nano(device: Device, kind: Kind) -> Result<(nn::VarStore, Network)> {
     Ok((vars, network))
 }
 
-/// Sides of square images, in pixels, with 17, 37, 65, and 197 tokens, and what is compared.
+/// Sides of square images in pixels, which have 17, 37, 65, and 197 tokens, and names of outcomes.
 const ONE_QUERY: [(i64, [&str; 3]); 4] = [
     (32, ["class token of 17, bf16", "class token of 17, gradient", "through all blocks of 17"]),
     (48, ["class token of 37, bf16", "class token of 37, gradient", "through all blocks of 37"]),
@@ -134,8 +135,8 @@ const ONE_QUERY: [(i64, [&str; 3]); 4] = [
 ];
 
 /// Checks the last block with the class token as its only query, as in every step of SimDINO and
-/// DINO: forward and backward in bfloat16, to the last block and to the first weight, against all
-/// queries in double precision.
+/// DINO. Compares the class token, and the gradients of the last block and of the first weight, in
+/// bfloat16 with those of all queries in double precision.
 fn one_query(device: Device) -> Result<Vec<Outcome>> {
     let (expect_vars, reference) = nano(Device::Cpu, Kind::Double)?;
     let (vars, here) = nano(device, Kind::Float)?;
@@ -186,7 +187,8 @@ fn network(device: Device) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-/// Patches, and the gradient of a loss that reaches every weight, without randomness.
+/// Returns the patch tokens, and the gradient of the first weight for a loss that depends on every
+/// weight, without randomness.
 fn forward_backward(device: Device, kind: Kind, images: &Tensor) -> Result<(Tensor, Tensor)> {
     let (vars, network) = nano(device, kind)?;
     let tokens = network.backbone.forward(&images.to_kind(kind).to_device(device), Mode::Eval)?;
@@ -196,7 +198,7 @@ fn forward_backward(device: Device, kind: Kind, images: &Tensor) -> Result<(Tens
     Ok((tokens.patches, first_gradient(&vars)))
 }
 
-/// Gradient of the weight that is farthest from the loss.
+/// Returns the gradient of the weight that is farthest from the loss.
 fn first_gradient(vars: &nn::VarStore) -> Tensor {
     gradient_of(vars, "backbone.patch_embed.proj.weight")
 }
@@ -207,7 +209,7 @@ fn gradient_of(vars: &nn::VarStore, weight: &str) -> Tensor {
     found.map_or_else(Tensor::new, |(_, variable)| variable.grad().copy())
 }
 
-/// Compares AdamW and the teacher's average with their formulas.
+/// Compares AdamW and the teacher's moving average with their formulas.
 fn updates(device: Device) -> Result<Vec<Outcome>> {
     let (lr, beta1, beta2, weight_decay, eps) = (1e-2, 0.9, 0.999, 0.1, 1e-8);
     let mut expect = noise(&[1000], 3.0);

@@ -1,4 +1,4 @@
-//! Locates weight files, including those of runs: final weights or the newest checkpoint.
+//! Locates weight files, including those of runs: the final weights, or else the newest checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use tch::Device;
 
 use crate::error::{Error, Result};
 
-/// Returns the checkpoint that `path` names if it is the file `checkpoints/latest` of a run.
+/// If `path` is the file `checkpoints/latest` of a run, returns the checkpoint that it points to.
 pub fn pointed_to(path: &Path) -> Option<PathBuf> {
     if path.file_name()? != "latest" || !path.is_file() {
         return None;
@@ -19,9 +19,9 @@ pub fn pointed_to(path: &Path) -> Option<PathBuf> {
     (name.starts_with("step-") && checkpoint.is_dir()).then_some(checkpoint)
 }
 
-/// Returns the weight file for a path: the result of [`model::weights::find`], or, if a run has no
-/// weights yet, those of its newest intact checkpoint; `checkpoints/latest` stands for the checkpoint
-/// that it names.
+/// Returns the weight file for a path: the result of [`model::weights::find`] or, if a run has no
+/// final weights yet, that of its newest intact checkpoint. `checkpoints/latest` stands for the
+/// checkpoint that it points to.
 ///
 /// # Errors
 /// Returns an error if there is nothing at this path, it contains no weights, or every checkpoint
@@ -38,18 +38,19 @@ pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
     }
 }
 
-/// Opens the backbone of any weight file, exported folder, checkpoint, or run.
+/// Opens the backbone of any weight file, exported folder, checkpoint, or run. The files of a
+/// checkpoint are compared with its manifest.
 ///
 /// # Errors
-/// As [`find`], and if the file is damaged, for which the manifest of a checkpoint is compared, it contains no vision transformer that is completely
-/// supported, or an option does not fit.
+/// Same as [`find`]. Also returns an error if the file is damaged, if it contains no fully
+/// supported vision transformer, or if an option does not fit.
 pub fn open(path: &Path, options: &LoadOptions, device: Device) -> Result<PretrainedBackbone> {
     let file = find(path, options.policy.role)?;
     trainer::checkpoint::verify_file(&file)?;
     Ok(PretrainedBackbone::open_with(&file, options, device)?)
 }
 
-/// Returns how the images of `path` are read for this network.
+/// Returns the config for reading the images of `path` for this network.
 pub fn data_config(pretrained: &PretrainedBackbone, path: &str) -> DataConfig {
     let channels = usize::try_from(pretrained.model.in_channels).unwrap_or_default();
     let pixels = PixelFormat { channels, value_range: pretrained.value_range.clone() };

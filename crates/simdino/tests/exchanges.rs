@@ -1,5 +1,5 @@
-//! What a step sends to the other processes is what is said about it, for every method and setting
-//! that sends anything else. Over Gloo, with real processes.
+//! Compares the predicted exchanges of a step with the actual ones, for all methods and settings
+//! that change them, with real processes over Gloo.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -25,7 +25,7 @@ use trainer::plan::Plan;
 use trainer::processes::Processes;
 use trainer::step::{StepRequest, StepResult};
 
-/// Methods and settings, each with another exchange.
+/// Methods and settings, each with different exchanges.
 const SETTINGS: [(Method, &[&str]); 13] = [
     (Method::SimDino, &[]),
     // Several buckets of gradients.
@@ -85,7 +85,7 @@ fn plan() -> Plan {
     }
 }
 
-/// Noise in place of the images of this process, and masks as training draws them.
+/// Returns noise in place of the images of this process, and masks as training draws them.
 fn views(config: &RunConfig, learner: &Learner, micro: usize) -> Views {
     let geometry = learner.config().geometry;
     let part = image_range(geometry, micro);
@@ -101,7 +101,7 @@ fn views(config: &RunConfig, learner: &Learner, micro: usize) -> Views {
     Views { global: crops(2, 16), local: Some(crops(2, 8)), masks, part, samples: Vec::new() }
 }
 
-/// A step, and the question at its end whether to stop, as the loop asks it.
+/// Runs a step, followed by the check whether to stop, as in the training loop.
 fn step(config: &RunConfig, learner: &mut Learner, processes: &Processes, step: u64) {
     let schedules = assemble::schedules(config, &plan());
     let request = StepRequest { values: schedules.at(step), seed: step, log_metrics: false };
@@ -120,7 +120,7 @@ fn a_step_sends_as_many_bytes_in_as_many_messages_as_is_said() {
 #[test]
 #[ignore = "started by a_step_sends_as_many_bytes_in_as_many_messages_as_is_said"]
 fn as_one_of_two_who_train() {
-    tch::set_num_threads(1); // of two processes on what may be two cores
+    tch::set_num_threads(1); // two processes may share two cores
     let group = ProcessGroup::join(rendezvous(Duration::from_secs(120))).unwrap();
     let mut different = std::collections::BTreeSet::new();
     for (method, overrides) in SETTINGS {

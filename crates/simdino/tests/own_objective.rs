@@ -1,4 +1,4 @@
-//! The loop trains with an objective from outside, and refuses networks that lack its inputs.
+//! Tests that the loop trains a custom objective, and rejects networks that lack its inputs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ fn two_steps_change_the_student_and_write_a_checkpoint() {
     assert!(losses.iter().all(|loss| loss.is_finite() && *loss > 0.0), "{losses:?}");
     assert_eq!(records[0].get("loss/total"), sum_of_terms(&records[0]));
 
-    // The teacher follows slowly, so both differ after the first step with a learning rate.
+    // The teacher moves slowly, so it differs from the student once the learning rate is above 0.
     let pairs = learner.student.named().into_iter().zip(learner.teacher.named());
     let moved = pairs.filter(|((_, student), (_, teacher))| student != teacher).count();
     assert!(moved > 10, "{moved} weights moved");

@@ -1,4 +1,4 @@
-// Autocast with a choice of data type, per thread and device.
+// Autocast with a choice of data type, per thread and device type.
 #include "shim.h"
 
 #include <c10/core/DeviceType.h>

@@ -1,4 +1,4 @@
-// Activation checkpointing: a part of a network keeps only its input and is computed again in the
+// Activation checkpointing: a part of a network saves only its input and is recomputed in the
 // backward pass.
 #include "shim.h"
 
@@ -20,10 +20,10 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
-// The part itself, which the graph owns and frees.
+// The part of the network, which the autograd graph owns and frees.
 struct Body {
   SimdinoBody body;
-  // Autocast as it was in the forward pass; the backward pass runs outside of it.
+  // The autocast state of the forward pass; the backward pass runs outside of autocast.
   bool cuda = false;
   int dtype = -1;
 
@@ -42,7 +42,7 @@ struct Body {
   }
 };
 
-// Enters autocast with its earlier state, and leaves it in every case.
+// Restores the autocast state of the forward pass for the lifetime of this object.
 class AutocastAgain {
  public:
   explicit AutocastAgain(const Body& body) : cuda_(body.cuda ? 1 : 0) {
@@ -58,14 +58,15 @@ class AutocastAgain {
   SimdinoAutocast before_{};
 };
 
-// Inputs are x and the parameters, so that the engine adds up their gradients as it always does.
+// Inputs are x and the parameters, so that the autograd engine accumulates their gradients as
+// usual.
 struct Checkpoint : public torch::autograd::Function<Checkpoint> {
   static Variable forward(
       AutogradContext* ctx, const Variable& x, at::TensorList params,
       const std::shared_ptr<Body>& body) {
     variable_list saved{x};
     saved.insert(saved.end(), params.begin(), params.end());
-    ctx->save_for_backward(std::move(saved)); // refuses parameters that were changed in between
+    ctx->save_for_backward(std::move(saved)); // detects parameters modified before backward
     ctx->saved_data["body"] = c10::IValue::make_capsule(
         c10::make_intrusive<Holder>(body));
     return body->call(x, false);
@@ -97,7 +98,7 @@ struct Checkpoint : public torch::autograd::Function<Checkpoint> {
       const Variable& input = i == 0 ? x : saved[i];
       result.push_back(input.requires_grad() ? found[next++] : Variable());
     }
-    result.emplace_back(); // of the body
+    result.emplace_back(); // no gradient for `body`
     return result;
   }
 
@@ -112,7 +113,7 @@ const char* simdino_checkpoint(
     tensor_ptr x, const tensor_ptr* params, size_t len, const SimdinoBody* body,
     tensor_ptr* out) noexcept {
   return guarded([&] {
-    auto owned = std::make_shared<Body>(*body); // frees its data in every case
+    auto owned = std::make_shared<Body>(*body); // frees its data even if an exception is thrown
     owned->cuda = x->is_cuda();
     const auto device = x->device().type();
     if (at::autocast::is_autocast_enabled(device)) {

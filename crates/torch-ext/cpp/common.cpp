@@ -1,4 +1,4 @@
-// Messages, versions, and the reference that keeps libtorch_cuda.so in the program.
+// Messages, versions, and the reference that keeps the program linked to libtorch_cuda.so.
 #include "shim.h"
 
 #include <cstdlib>
@@ -12,8 +12,8 @@
 namespace at::cuda {
 int warp_size();
 }
-// Linkers drop a library if no symbol of it is used; CUDA then seems absent at run time.
-// This use is exported and volatile, so neither the compiler nor the linker may drop it.
+// Linkers drop a library if no symbol of it is used, and CUDA then appears to be unavailable at run
+// time. This reference is exported and volatile, so neither compiler nor linker may drop it.
 extern "C" {
 int (*volatile simdino_keep_libtorch_cuda)() = &at::cuda::warp_size;
 }

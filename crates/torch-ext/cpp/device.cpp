@@ -1,5 +1,5 @@
-// Generators, memory statistics, and names of devices. No CUDA header is needed, because statistics
-// come through c10's device-independent allocator interface.
+// Random generators, memory statistics, and device names. No CUDA header is needed, because the
+// statistics come from c10's device-independent allocator interface.
 #include "device.h"
 #include "shim.h"
 
@@ -110,7 +110,7 @@ const char* simdino_cuda_memory(int index, SimdinoMemory* out) noexcept {
     out->peak_allocated = bytes(stats.allocated_bytes[total].peak);
     out->reserved = bytes(stats.reserved_bytes[total].current);
     if (has_graphs()) {
-      // What a replay uses belongs to no tensor and looks free, but only that replay can have it.
+      // Memory that a replay uses belongs to no tensor and looks free, but nothing else can use it.
       out->allocated = out->reserved;
       out->peak_allocated = std::max(out->peak_allocated, out->reserved);
     }

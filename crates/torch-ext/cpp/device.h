@@ -1,4 +1,4 @@
-// Functions about devices that several files of the shim use.
+// Device functions that several files of the shim use.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -6,5 +6,5 @@
 // Returns CUDA device `index`, ready for use. Throws if it does not exist.
 c10::Device cuda_device(int index);
 
-// Whether there are recorded CUDA graphs.
+// Returns whether any recorded CUDA graph exists.
 bool has_graphs();

@@ -1,4 +1,4 @@
-// The TCP store, and process groups of c10d with Gloo for tensors of the CPU.
+// The TCP store, and c10d process groups with Gloo for CPU tensors.
 #include "dist.h"
 
 #include <cstring>
@@ -8,7 +8,7 @@
 #include <torch/csrc/distributed/c10d/comm.hpp>
 
 namespace {
-// Number of bytes of tensors that a broadcast joins into one message, as in DistributedDataParallel.
+// Number of bytes that a broadcast coalesces into one message, as in DistributedDataParallel.
 constexpr size_t kBroadcastBytes = size_t{250} << 20;
 } // namespace
 
@@ -18,7 +18,7 @@ const char* simdino_store_new(
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = serves != 0;
-    options.waitWorkers = false; // our own rendezvous counts the processes, and names the missing ones
+    options.waitWorkers = false; // our own rendezvous waits, and names missing processes
     options.timeout = std::chrono::milliseconds(timeout_ms);
     *out = new SimdinoStore{c10::make_intrusive<c10d::TCPStore>(host, options)};
   });
@@ -28,7 +28,7 @@ void simdino_store_free(SimdinoStore* store) noexcept {
   try {
     delete store;
   } catch (...) {
-    // The other end may be gone already, so an error has no receiver.
+    // The server may be gone already, and a destructor cannot report an error.
   }
 }
 
@@ -86,7 +86,7 @@ void simdino_group_free(SimdinoGroup* group) noexcept {
   try {
     delete group;
   } catch (...) {
-    // Other processes may be gone already, so an error has no receiver.
+    // Other processes may be gone already, and a destructor cannot report an error.
   }
 }
 
@@ -126,7 +126,7 @@ void simdino_group_traffic(const SimdinoGroup* group, SimdinoTraffic* out) noexc
 const char* simdino_group_barrier(SimdinoGroup* group) noexcept {
   return guarded([&] {
     c10d::BarrierOptions options;
-    options.device = c10::Device(c10::DeviceType::CPU); // by Gloo, whose timeout is an exception
+    options.device = c10::Device(c10::DeviceType::CPU); // Gloo, which throws on a timeout
     group->group->barrier(options)->wait();
   });
 }

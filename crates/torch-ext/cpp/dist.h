@@ -1,5 +1,5 @@
-// Declarations that the files about process groups share. c10d's headers are slow to compile, so
-// no other file includes this one.
+// Declarations shared by the files about process groups. c10d's headers are slow to compile, so no
+// other file includes this one.
 #pragma once
 
 #include "shim.h"
@@ -19,7 +19,8 @@ struct SimdinoStore {
   c10::intrusive_ptr<c10d::TCPStore> store;
 };
 
-// Counts what this process gives to its group. c10d's reducer calls the same functions, from any thread.
+// Counts the calls and bytes of collective operations. c10d's reducer calls them, too, from any
+// thread.
 class CountingGroup : public c10d::ProcessGroup {
  public:
   using c10d::ProcessGroup::ProcessGroup;
@@ -63,7 +64,7 @@ struct SimdinoGroup {
   c10::intrusive_ptr<CountingGroup> group;
 };
 
-// A view of the store with the keys of one backend of a group.
+// Returns a view of the store that holds the keys of one backend of a group.
 inline c10::intrusive_ptr<c10d::Store> keys_of(const SimdinoMember& member, const char* backend) {
   return c10::make_intrusive<c10d::PrefixStore>(
       std::string(member.prefix) + backend, member.store->store);

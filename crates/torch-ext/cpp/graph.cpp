@@ -1,9 +1,9 @@
-// CUDA graphs: a function and its backward pass, recorded once and launched as a whole afterwards.
+// CUDA graphs: a function and its backward pass, recorded once and then launched as a whole.
 //
-// A recording is a list of kernels with the addresses that they read and write. So inputs are copied to
-// where the recording reads them, outputs and gradients always lie in the same memory, and parameters must
-// stay where they were. Random numbers are new in each replay: the recording reads the seed and the offset of
-// the default generator from memory.
+// A recording is a list of kernels with the addresses that they read and write. Therefore, inputs
+// are copied to where the recording reads them, outputs and gradients always use the same memory,
+// and parameters must not move. Random numbers are new in each replay, because the recording reads
+// the seed and offset of the default generator from memory.
 #include "device.h"
 #include "shim.h"
 
@@ -35,7 +35,7 @@ bool has_graphs() {
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-// Declared in ATen/autocast_mode.h, which is slow to compile.
+// Declared in ATen/autocast_mode.h, which is slow to compile; see autocast.cpp.
 namespace at::autocast {
 void clear_cache();
 }
@@ -53,8 +53,9 @@ std::vector<Tensor> list_of(const tensor_ptr* tensors, size_t len) {
   return list;
 }
 
-// A recorded gradient as its parameter will keep it: with the strides of the parameter, which the optimizer's
-// kernels require, and in memory that no tensor of `taken` has, because gradients are scaled in place.
+// Returns a recorded gradient in the form that its parameter will keep: with the strides of the
+// parameter, which the optimizer's kernels require, and in storage that is not in `taken`, because
+// gradients are scaled in place. Adds its storage to `taken`.
 Tensor kept(const Tensor& gradient, const Tensor& param, std::set<const void*>& taken) {
   if (!gradient.defined()) {
     return gradient;
@@ -66,7 +67,8 @@ Tensor kept(const Tensor& gradient, const Tensor& param, std::set<const void*>& 
   return at::empty_like(param).copy_(gradient);
 }
 
-// Other threads copy images to the device meanwhile, so only this thread is held to what a recording allows.
+// Other threads copy images to the device during a recording, so its restrictions must apply to
+// this thread only.
 void begin(at::cuda::CUDAGraph& graph, at::cuda::MempoolId_t pool) {
   graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
 }
@@ -76,14 +78,14 @@ struct Recording {
   c10::cuda::CUDAStream caller, stream;
   at::cuda::MempoolId_t pool = at::cuda::graph_pool_handle();
   std::vector<Tensor> inputs, outputs, d_outputs, params, d_params;
-  std::vector<const void*> addresses; // of all tensors that must stay where they are
-  std::vector<Tensor> fixed;
-  std::vector<bool> needs_gradient; // of each output
-  Tensor anchor; // makes autograd call our backward pass
+  std::vector<const void*> addresses; // of `fixed`, at the time of recording
+  std::vector<Tensor> fixed; // all tensors that must not move
+  std::vector<bool> needs_gradient; // for each output
+  Tensor anchor; // an input that requires a gradient, so that autograd calls our backward pass
   // Last, so that they are freed before the memory that they use.
   at::cuda::CUDAGraph forward, backward;
-  at::cuda::CUDAGraph* recording = nullptr; // the one that records now
-  bool away = false; // on our stream in place of the caller's
+  at::cuda::CUDAGraph* recording = nullptr; // the graph that is being recorded
+  bool away = false; // whether the current stream is ours instead of the caller's
 
   explicit Recording(c10::Device on)
       : device(on),
@@ -100,7 +102,8 @@ struct Recording {
   }
 
   void begin_forward() {
-    // What earlier steps have left in the allocator would lie idle beside the recording's own memory.
+    // The recording has its own memory pool, beside which memory cached by earlier steps would lie
+    // idle.
     c10::cuda::device_synchronize();
     c10::cuda::CUDACachingAllocator::emptyCache();
     c10::cuda::setCurrentCUDAStream(stream);
@@ -153,11 +156,12 @@ struct Recording {
     for (const auto& tensor : fixed) {
       addresses.push_back(tensor.const_data_ptr());
     }
-    c10::cuda::CUDACachingAllocator::resetPeakStats(device.index()); // else it would count both ways of a step
+    // Otherwise, the peak would include both eager and recorded steps.
+    c10::cuda::CUDACachingAllocator::resetPeakStats(device.index());
     anchor = at::zeros({1}, at::TensorOptions().device(device)).set_requires_grad(true);
   }
 
-  // Ends a recording that has failed, so that the device can be used again.
+  // Ends a failed recording, so that the device can be used again.
   void abandon() noexcept {
     if (!away) {
       return;
@@ -165,15 +169,16 @@ struct Recording {
     const auto attempt = [](auto&& action) {
       try {
         action();
-      } catch (const std::exception&) { // there was nothing to end or to restore
+      } catch (const std::exception&) { // there was nothing to end or restore
       }
     };
     attempt([&] {
       const c10::DeviceGuard guard(device);
       if (recording != nullptr) {
         attempt([&] { recording->capture_end(); });
-        // capture_end of an invalid recording throws before it ends the rest. Then both allocators would ask the
-        // graph, which will be gone, about later allocations, and would never give its memory back.
+        // capture_end of an invalid recording throws before it cleans up the allocators. Both would
+        // then consult the destroyed graph about later allocations, and would never free its
+        // memory.
         attempt([&] {
           c10::cuda::CUDACachingAllocator::endAllocateToPool(device.index(), pool);
           c10::cuda::CUDACachingAllocator::releasePool(device.index(), pool);
@@ -187,14 +192,15 @@ struct Recording {
       }
       c10::cuda::setCurrentCUDAStream(caller);
     });
-    // Casts of weights that were recorded but never computed. The caller's region of autocast, which goes on, would
-    // take them for the weights.
+    // Drops casts of weights that were recorded but never computed, which the caller's autocast
+    // region would otherwise use.
     attempt([&] { at::autocast::clear_cache(); });
     recording = nullptr;
     away = false;
   }
 
-  // The default generator takes part in a recording, and would go on to do so: it begins anew with its seed.
+  // Restarts the default generator from its seed, because it would otherwise stay registered with
+  // the failed recording.
   void draw_again() const {
     auto generator = at::cuda::detail::getDefaultCUDAGenerator(device.index());
     const std::lock_guard<std::mutex> lock(generator.mutex());
@@ -225,18 +231,18 @@ struct Holder : public torch::CustomClassHolder {
   std::shared_ptr<Recording> recording;
 };
 
-// The replay as autograd sees it. Gradients of parameters are not returned, because autograd would copy each:
-// the parameters get the recording's own.
+// The replay as an autograd function. It sets the gradients of parameters to the recording's own
+// tensors instead of returning them, because autograd would copy each.
 struct Replay : public torch::autograd::Function<Replay> {
   static variable_list forward(
       AutogradContext* ctx, const Tensor& anchor, const std::shared_ptr<Recording>& recording) {
-    (void)anchor; // only its history is of interest
+    (void)anchor; // only there to require a gradient
     ctx->saved_data["recording"] = c10::IValue::make_capsule(c10::make_intrusive<Holder>(recording));
     ctx->set_materialize_grads(false);
     recording->forward.replay();
     variable_list made, without;
     for (size_t i = 0; i < recording->outputs.size(); ++i) {
-      // A new tensor of the same memory: the recording's own keeps no history.
+      // A new tensor with the same memory, so that the recording's own gets no autograd history.
       made.push_back(recording->outputs[i].variable_data());
       if (!recording->needs_gradient[i]) {
         without.push_back(made.back());

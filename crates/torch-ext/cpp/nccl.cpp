@@ -1,5 +1,5 @@
-// NCCL for tensors of CUDA devices. It has its own file because it needs CUDA's headers; a build
-// without them compiles functions that return an error.
+// NCCL for CUDA tensors. This is a separate file because it needs CUDA's headers; a build without
+// them compiles stubs.
 #include "shim.h"
 
 #ifdef USE_C10D_NCCL
@@ -16,7 +16,7 @@ const char* simdino_group_add_nccl(
     auto store = keys_of(*member, "nccl");
     auto nccl = c10::make_intrusive<Nccl>(store, member->rank, member->size, options);
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(cuda_index));
-    // The order matters: a backend takes over the group's device when it is set.
+    // The order matters: setBackend copies the group's bound device to the backend.
     group->group->setBoundDeviceId(device);
     group->group->setBackend(
         c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL, nccl);

@@ -1,11 +1,11 @@
-// Settings of libtorch that decide whether results repeat, and how single precision is multiplied.
+// libtorch's settings for determinism, and for TF32 in fp32 matrix products.
 #include "shim.h"
 
 #include <ATen/Context.h>
 #include <c10/util/env.h>
 
 namespace {
-// cuBLAS reads it when its first handle is made, and libtorch at the first product.
+// cuBLAS reads it when the first handle is created, and libtorch at the first matrix product.
 constexpr const char* kWorkspace = "CUBLAS_WORKSPACE_CONFIG";
 // Eight buffers of 4 MiB, which is as much as libtorch gives a Hopper GPU by default.
 constexpr const char* kRepeatable = ":4096:8";
@@ -22,10 +22,10 @@ const char* simdino_set_deterministic(int on) noexcept {
     if (on != 0) {
       c10::utils::set_env(kWorkspace, kRepeatable, /*overwrite=*/false);
     }
-    // Not only a warning: with it, attention would keep its kernels that add in any order.
+    // With warn_only, attention would keep using its nondeterministic kernels.
     context.setDeterministicAlgorithms(on != 0, /*warn_only=*/false);
     context.setDeterministicCuDNN(on != 0);
-    // Fills memory that nothing reads before it is written.
+    // Filling would cost time, and nothing here reads memory before writing it.
     context.setDeterministicFillUninitializedMemory(false);
   });
 }

@@ -1,4 +1,4 @@
-// Operations on lists of tensors (EMA, norms, scaling, and AdamW), with one kernel for many tensors.
+// Operations on lists of tensors (EMA, norms, scaling, AdamW), with one kernel for many tensors.
 #include "shim.h"
 
 #include <vector>
@@ -25,7 +25,8 @@ Tensors collect(const tensor_ptr* tensors, size_t len, const char* what) {
   return list;
 }
 
-// The slow paths of foreach broadcast silently, and the fused CPU kernels read past the end.
+// Throws if tensors differ: foreach's slow paths would broadcast them silently, and the fused CPU
+// kernels would read out of bounds.
 void check_alike(const Tensors& a, const Tensors& b, const char* what_a, const char* what_b) {
   for (size_t i = 0; i < a.size(); ++i) {
     TORCH_CHECK(a[i].sizes() == b[i].sizes(), what_b, "[", i, "] has shape ", b[i].sizes(), ", ",
@@ -37,7 +38,8 @@ void check_alike(const Tensors& a, const Tensors& b, const char* what_a, const c
   }
 }
 
-// The fused kernel walks all lists in storage order, so their strides must agree.
+// Returns gradients with the strides of the parameters, because the fused kernel processes all
+// lists in storage order.
 Tensors with_strides_of(const Tensors& params, const Tensors& grads) {
   Tensors same;
   same.reserve(grads.size());

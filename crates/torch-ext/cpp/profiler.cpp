@@ -1,4 +1,4 @@
-// Traces of what libtorch runs, recorded by its own profiler, Kineto.
+// Traces of libtorch's work, recorded by its own profiler, Kineto.
 #include "shim.h"
 
 #include <memory>
@@ -17,7 +17,7 @@ const char* simdino_profiler_start(int cuda) noexcept {
     }
     const impl::ProfilerConfig config(impl::ProfilerState::KINETO);
     profiler::prepareProfiler(config, activities);
-    // Record only functions: without a scope, every dispatcher call in TorchScript would be recorded, too.
+    // Without scopes, the profiler would record every dispatcher call in TorchScript, too.
     profiler::enableProfiler(
         config, activities, {at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION});
   });

@@ -13,7 +13,7 @@
 
 namespace {
 
-// While this exists, a new reducer reports parameters by name rather than by number.
+// While this exists, newly created reducers report parameters by name rather than by index.
 class NamesInMessages {
  public:
   NamesInMessages() : before_(c10d::debug_level()) {
@@ -29,11 +29,11 @@ class NamesInMessages {
   c10d::DebugLevel before_;
 };
 
-// Fixes the layout of the buckets, with the last parameters first. c10d lays them out once, after the
-// first backward pass, in the order in which gradients arrived. With more than two processes, the
-// order of additions depends on the buckets, so a resumed run would not reproduce an uninterrupted
-// one bit by bit. We therefore run a pass in which all gradients are 0 and arrive in the reverse
-// order of the parameters, which is nearly the order of a real pass.
+// Fixes the layout of the buckets, with the last parameters first. c10d lays them out once, after
+// the first backward pass, in the order in which gradients arrived. With more than two processes,
+// the order of additions depends on the buckets, so a resumed run would not be bitwise equal to an
+// uninterrupted one. We therefore run a pass in which all gradients are 0 and arrive in the reverse
+// order of the parameters, which is close to the order of a real pass.
 void lay_out(c10d::Reducer& reducer, const std::vector<at::Tensor>& params) {
   at::AutoGradMode with_gradients(true);
   reducer.prepare_for_forward();
@@ -86,7 +86,7 @@ void simdino_reducer_free(SimdinoReducer* reducer) noexcept {
   try {
     delete reducer;
   } catch (...) {
-    // It reports an interrupted backward pass, which the caller that interrupted it knows about.
+    // It reports an interrupted backward pass, which its caller already knows about.
   }
 }
 
@@ -134,7 +134,8 @@ const char* simdino_reducer_zero_grad(SimdinoReducer* reducer) noexcept {
 
 namespace {
 
-// y = sum over processes of x. All losses together depend on y, so dx = sum over processes of dy.
+// y is the sum of x over processes. The losses of all processes depend on y, so the gradient of x
+// is the sum of the gradients of y over processes.
 struct SumOverProcesses : torch::autograd::Function<SumOverProcesses> {
   using Group = c10::intrusive_ptr<c10d::ProcessGroup>;
 

@@ -1,9 +1,9 @@
 // The C interface of the shim: the parts of libtorch that tch lacks.
 //
-// Every function that can fail returns null on success and otherwise a message, which is valid until
-// the calling thread's next call into the shim. The message is libtorch's sentence, followed by its C++
-// backtrace if TORCH_SHOW_CPP_STACKTRACES is 1, as in PyTorch. No C++ exception leaves a function. A
-// tensor is passed as in tch: as a pointer to an at::Tensor.
+// Every function that can fail returns null on success and otherwise a message, which is valid
+// until the calling thread's next call into the shim. The message is libtorch's, followed by its
+// C++ backtrace if TORCH_SHOW_CPP_STACKTRACES is 1, as in PyTorch. No C++ exception leaves a
+// function. Tensors are passed as in tch, as pointers to at::Tensor.
 #pragma once
 
 #include <cstddef>
@@ -16,13 +16,13 @@ namespace at {
 class Tensor;
 }
 
-// Keeps a copy of `text` for this thread and returns it.
+// Stores a copy of `text` in a thread-local buffer and returns it.
 const char* simdino_message(const char* text) noexcept;
 
-// Whether the environment requests backtraces.
+// Returns whether the environment requests backtraces.
 bool simdino_shows_backtraces() noexcept;
 
-// Runs `body`. Returns null, or the message of its exception.
+// Runs `body`. Returns null, or the message of the exception that it throws.
 template <class Body>
 const char* guarded(Body&& body) noexcept {
   try {
@@ -41,13 +41,13 @@ const char* guarded(Body&& body) noexcept {
 extern "C" {
 typedef at::Tensor* tensor_ptr;
 
-// Version of the libtorch whose headers this was compiled with, such as 2.11.0.
+// Returns the version of the libtorch whose headers this was compiled with, such as 2.11.0.
 const char* simdino_torch_version() noexcept;
-// CUDA version of libtorch as major * 1000 + minor * 10; 0 if it was built without CUDA.
+// Writes the CUDA version of libtorch as major * 1000 + minor * 10; 0 if it was built without CUDA.
 const char* simdino_cuda_version(int64_t* out) noexcept;
 // Makes CUDA device `index` the default device of this thread.
 const char* simdino_cuda_set_device(int index) noexcept;
-// Name of CUDA device `index` from the driver, cut to `size - 1` bytes.
+// Writes the name of CUDA device `index`, truncated to `size - 1` bytes.
 const char* simdino_cuda_name(int index, char* out, size_t size) noexcept;
 
 // targets[i] += weight * (sources[i] - targets[i])
@@ -61,7 +61,7 @@ const char* simdino_foreach_mul(
 // tensors[i].grad becomes undefined
 const char* simdino_drop_gradients(const tensor_ptr* tensors, size_t len) noexcept;
 
-// Lists and numbers of one AdamW step; the layout is repeated in src/ffi.rs.
+// Tensors and hyperparameters of one AdamW step; src/ffi.rs repeats the layout.
 struct SimdinoAdamW {
   const tensor_ptr* params;
   const tensor_ptr* grads;
@@ -73,77 +73,84 @@ struct SimdinoAdamW {
 };
 const char* simdino_fused_adamw(const SimdinoAdamW* step) noexcept;
 
-// Makes libtorch choose deterministic algorithms and throw where there is none, or stops it.
+// Makes libtorch use deterministic algorithms and throw where there is none, or stops doing so.
 const char* simdino_set_deterministic(int on) noexcept;
 int simdino_is_deterministic() noexcept;
-// Whether fp32 matrix products of CUDA devices use TF32, in all threads. `before` is the setting before.
+// Sets whether fp32 matrix products of CUDA devices use TF32, in all threads. `before` receives the
+// previous setting.
 const char* simdino_set_tf32(int allowed, int* before) noexcept;
 const char* simdino_tf32(int* out) noexcept;
 
 // Seeds the generators of the CPU and of every accelerator.
 const char* simdino_manual_seed(uint64_t seed) noexcept;
-// State of a device's default generator, a byte tensor on the CPU. `cuda_index` < 0 is the CPU.
+// Writes the state of a device's default generator, a byte tensor on the CPU. A negative
+// `cuda_index` is the CPU.
 const char* simdino_rng_state(int cuda_index, tensor_ptr* out) noexcept;
 const char* simdino_set_rng_state(int cuda_index, tensor_ptr state) noexcept;
 
-// State of this thread's autocast before a change; the layout is repeated in src/ffi.rs.
+// Autocast state of a thread; src/ffi.rs repeats the layout.
 struct SimdinoAutocast {
   int32_t enabled;
   int32_t dtype;
 };
-// The current state of this thread's autocast.
+// Writes the current autocast state of this thread.
 const char* simdino_autocast_state(int cuda, SimdinoAutocast* now) noexcept;
-// Enters a region. `dtype` is c10::ScalarType's number; negative switches autocast off.
+// Enters a region. `dtype` is the value of c10::ScalarType; a negative one disables autocast.
 const char* simdino_autocast_enter(int cuda, int dtype, SimdinoAutocast* before) noexcept;
-// Leaves it: restores `before`, and forgets cached casts when no region is left.
+// Leaves a region: restores `before`, and clears cached casts if it was the outermost one.
 const char* simdino_autocast_exit(int cuda, const SimdinoAutocast* before) noexcept;
 
-// A part of a network. `call` computes it, with `again` not 0 in the backward pass, and returns a new
-// tensor or a message that is valid until its next call on this thread; `drop` frees `data`.
+// A part of a network. `call` computes it and writes a new tensor to `out`, or returns a message
+// that is valid until its next call on this thread; `again` is nonzero in the backward pass. `drop`
+// frees `data`.
 struct SimdinoBody {
   void* data;
   const char* (*call)(void* data, tensor_ptr x, int again, tensor_ptr* out);
   void (*drop)(void* data);
 };
-// Computes `body` of `x` without keeping its activations. `params` are all parameters that it uses.
-// The function takes ownership of `body->data`, even if it fails.
+// Computes `body` of `x` without saving its activations. `params` are all parameters that it uses.
+// Takes ownership of `body->data`, even on failure.
 const char* simdino_checkpoint(
     tensor_ptr x, const tensor_ptr* params, size_t len, const SimdinoBody* body,
     tensor_ptr* out) noexcept;
 
-// Why the fused kernels cannot run on a CUDA device for networks of width `dim`; null if they can.
+// Returns why the fused kernels cannot run on a CUDA device for networks of width `dim`, or null if
+// they can.
 const char* simdino_fused_why_not(int cuda_index, int64_t dim) noexcept;
-// A residual branch that is added and normalized; the layout is repeated in src/ffi.rs. A null pointer
-// means that a part is absent. `kind` is the c10::ScalarType of the normalized tokens. `places` are the
-// places of images in the output, and `selected_places` those of the `selected` images to normalize.
+// Arguments of simdino_fused_add_norm; src/ffi.rs repeats the layout. A null pointer means that a
+// part is absent. `kind` is the c10::ScalarType of the normalized tokens. `places` holds, for each
+// image, its index in `output`, or a negative number if it has none. `selected_places` holds the
+// same for the `selected` images to normalize.
 struct SimdinoAddNorm {
   tensor_ptr x, output, bias, gamma, factor, places, weight, shift, selected_places;
   double eps;
   int64_t selected;
   int32_t kind;
 };
-// Writes the normalized tokens to out[0] and, if there is an `output`, the sum to out[1].
+// Adds the residual branch, if there is an `output`, and normalizes. Writes the normalized tokens
+// to out[0] and, if there is an `output`, the sum to out[1].
 const char* simdino_fused_add_norm(const SimdinoAddNorm* arguments, tensor_ptr* out) noexcept;
-// GELU(x + bias) within a network of width `dim`.
+// Computes GELU(x + bias) within a network of width `dim`.
 const char* simdino_fused_bias_gelu(
     tensor_ptr x, tensor_ptr bias, int64_t dim, tensor_ptr* out) noexcept;
-// Writes the queries, keys, and values of [B, T, 3 D] to three tensors of `out`. `bias` is null or was
-// already added to `qkv`; it receives its gradient here.
+// Writes the queries, keys, and values of [B, T, 3 D] to out[0..3]. `bias` is null, or was already
+// added to `qkv`; its gradient is computed here.
 const char* simdino_fused_split_heads(
     tensor_ptr qkv, tensor_ptr bias, int64_t heads, tensor_ptr* out) noexcept;
 
-// Why the attention kernels cannot run on a CUDA device for sequences of this many tokens and heads of `width`
-// columns; null if they can.
+// Returns why the attention kernels cannot run on a CUDA device for sequences of `tokens` tokens
+// and heads of `width` columns, or null if they can.
 const char* simdino_fused_attention_why_not(int cuda_index, int64_t tokens, int64_t width) noexcept;
-// Writes the attention of queries, keys, and values [B, T, 3 D] to out[0], [B, T, D]. `bias` as above.
+// Writes the attention [B, T, D] of queries, keys, and values [B, T, 3 D] to out[0]. `bias` is as
+// in simdino_fused_split_heads.
 const char* simdino_fused_attention(
     tensor_ptr qkv, tensor_ptr bias, int64_t heads, tensor_ptr* out) noexcept;
 
-// Why libtorch's own kernels compute the linear layer of `tokens` rows from `inputs` to `outputs` columns in
-// bfloat16 on a CUDA device; null if kernels that we choose do.
+// Returns why libtorch chooses the kernel for a linear layer of `tokens` rows from `inputs` to
+// `outputs` columns in bfloat16 on a CUDA device, or null if we do.
 const char* simdino_fused_linear_why_not(
     int cuda_index, int64_t tokens, int64_t outputs, int64_t inputs) noexcept;
-// Writes x [.., K] times weight [N, K], transposed, plus `bias` [N] or null to out[0].
+// Writes x * weight^T + bias to out[0], for x [.., K], weight [N, K], and bias [N] or null.
 const char* simdino_fused_linear(
     tensor_ptr x, tensor_ptr weight, tensor_ptr bias, tensor_ptr* out) noexcept;
 
@@ -151,89 +158,92 @@ const char* simdino_fused_linear(
 // The processor must have AVX-512 BF16.
 const char* simdino_cpu_attention(tensor_ptr q, tensor_ptr k, tensor_ptr v, tensor_ptr* out) noexcept;
 
-// Bytes on a CUDA device; the layout is repeated in src/ffi.rs.
+// Memory of a CUDA device in bytes; src/ffi.rs repeats the layout.
 struct SimdinoMemory {
   uint64_t allocated, reserved, peak_allocated, free, total;
 };
 const char* simdino_cuda_memory(int index, SimdinoMemory* out) noexcept;
 const char* simdino_cuda_reset_peak(int index) noexcept;
 
-// A stream of CUDA device `index`, separate from the one for computation.
+// A stream of a CUDA device, separate from the one for computation.
 struct SimdinoStream;
 const char* simdino_stream_new(int index, SimdinoStream** out) noexcept;
 void simdino_stream_free(SimdinoStream* stream) noexcept;
-// Allocates `len` bytes of page-locked memory, all 0, as a tensor owned by the caller.
+// Allocates `len` zeroed bytes of page-locked memory, as a tensor owned by the caller.
 const char* simdino_pinned_bytes(int64_t len, tensor_ptr* out) noexcept;
-// A point in the work of a device.
+// A point in the work of a device's stream.
 struct SimdinoEvent;
 void simdino_event_free(SimdinoEvent* event) noexcept;
-// Copies `host` to the stream's device; the caller owns the copy. `made` is the event of its completion: the
-// event of an earlier copy to reuse, or null for a new one. The call does not wait if `host` is page-locked;
-// `host` must not change before the event.
+// Copies `host` to the stream's device; the caller owns the copy. `*made` is the event to record
+// its completion in: that of an earlier copy, or null to create one. The call does not wait if
+// `host` is page-locked. `host` must not change before the event completes.
 const char* simdino_stream_upload(
     SimdinoStream* stream, tensor_ptr host, tensor_ptr* out, SimdinoEvent** made) noexcept;
-// Whether the device has reached the event.
+// Writes to `out` whether the device has reached the event.
 const char* simdino_event_done(SimdinoEvent* event, int* out) noexcept;
 const char* simdino_event_wait(SimdinoEvent* event) noexcept;
-// Makes later work of this thread on the device of `tensor` wait for the event, and keeps the memory
-// of `tensor` reserved until that work is done.
+// Makes later work of this thread on the device of `tensor` wait for the event, and keeps the
+// memory of `tensor` reserved until that work is done.
 const char* simdino_event_join(SimdinoEvent* event, tensor_ptr tensor) noexcept;
 
 // A function and its backward pass as CUDA graphs.
 struct SimdinoGraph;
-// Begins to record what this thread does on the device of the inputs, without doing it. `recorded` gets, for
-// each input, the tensor that the function must use; the caller owns them. Freed by simdino_graph_free, which
-// also ends a recording that failed.
+// Starts recording what this thread launches on the device of the inputs, without executing it.
+// `recorded` receives, for each input, the tensor that the function must use instead; the caller
+// owns them. The graph is freed by simdino_graph_free, which also ends a failed recording.
 const char* simdino_graph_begin(
     const tensor_ptr* inputs, size_t len, SimdinoGraph** out, tensor_ptr* recorded) noexcept;
-// Ends the recording of a function with these outputs, and records the gradients of `params`. Neither these nor
-// `constants`, the other tensors that the function reads, may move in memory later.
+// Ends the recording of a function with these outputs, and records the gradients of `params`.
+// Neither `params` nor `constants`, the other tensors that the function reads, may move in memory
+// later.
 const char* simdino_graph_end(
     SimdinoGraph* graph, const tensor_ptr* outputs, size_t outputs_len, const tensor_ptr* params,
     size_t params_len, const tensor_ptr* constants, size_t constants_len) noexcept;
-// Writes the outputs for these inputs to `out`, valid until the next replay. The backward pass sets the
-// gradients of the parameters, which must have none.
+// Writes the outputs for these inputs to `out`, valid until the next replay. The backward pass sets
+// the gradients of the parameters, which must have none before.
 const char* simdino_graph_replay(
     SimdinoGraph* graph, const tensor_ptr* inputs, size_t len, tensor_ptr* out) noexcept;
 void simdino_graph_free(SimdinoGraph* graph) noexcept;
 
-// Starts recording the operators of this thread and its backward pass and, with `cuda`, the GPU's kernels.
+// Starts recording the operators of this thread and its backward passes and, with `cuda`, the GPU's
+// kernels.
 const char* simdino_profiler_start(int cuda) noexcept;
-// Stops recording and writes the trace to `path` in Chrome's format, or discards it if `path` is null.
+// Stops recording and writes the trace to `path` in Chrome's format, or discards it if `path` is
+// null.
 const char* simdino_profiler_stop(const char* path) noexcept;
 
-// A key-value store over TCP, in one of the processes of a run or outside them.
+// A key-value store over TCP, served by one of the processes of a run or by another program.
 struct SimdinoStore;
 // Connects to the store. If `serves` is not 0, this process opens it first.
 const char* simdino_store_new(
     const char* host, uint16_t port, int serves, int64_t timeout_ms, SimdinoStore** out) noexcept;
 void simdino_store_free(SimdinoStore* store) noexcept;
-// The first message of a client to a store, which answers with the four bytes of `nonce`.
+// Writes the first message of a client to a store, which responds with the four bytes of `nonce`.
 void simdino_store_greeting(uint32_t nonce, uint8_t out[10]) noexcept;
 const char* simdino_store_set(
     SimdinoStore* store, const char* key, const uint8_t* data, size_t len) noexcept;
-// Waits for the key. The bytes are valid until this thread's next call.
+// Waits for the key. The bytes are valid until this thread's next call of this function.
 const char* simdino_store_get(
     SimdinoStore* store, const char* key, const uint8_t** data, size_t* len) noexcept;
-// Adds to a number, which is 0 at first; `out` is the sum.
+// Adds to a number, which starts at 0; `out` receives the sum.
 const char* simdino_store_add(
     SimdinoStore* store, const char* key, int64_t amount, int64_t* out) noexcept;
-// Whether the key exists, without waiting.
+// Writes to `out` whether the key exists, without waiting for it.
 const char* simdino_store_has(SimdinoStore* store, const char* key, int* out) noexcept;
 
-// A process among others that share a store; repeated in src/ffi.rs.
+// A process of a group whose processes share a store; src/ffi.rs repeats the layout.
 struct SimdinoMember {
   SimdinoStore* store;
   const char* prefix; // of all keys that the group uses
   int32_t rank, size;
   int64_t timeout_ms;
-  const char* interface; // of the network, for Gloo; null: that of this machine's name
+  const char* interface; // network interface for Gloo; null: the one of this machine's host name
 };
 struct SimdinoGroup;
-// Connects all processes by Gloo, for tensors of the CPU. Freed by simdino_group_free.
+// Connects all processes with Gloo, for CPU tensors. Freed by simdino_group_free.
 const char* simdino_group_new(const SimdinoMember* member, SimdinoGroup** out) noexcept;
 void simdino_group_free(SimdinoGroup* group) noexcept;
-// Adds NCCL, for tensors of CUDA devices.
+// Adds NCCL, for CUDA tensors.
 const char* simdino_group_add_nccl(
     SimdinoGroup* group, const SimdinoMember* member, int cuda_index) noexcept;
 // Reduces over all processes, in place: `op` 0 adds, 1 takes the maximum.
@@ -241,11 +251,12 @@ const char* simdino_group_all_reduce(SimdinoGroup* group, tensor_ptr tensor, int
 // Broadcasts the tensors of process `root`, in place, joined into few messages.
 const char* simdino_group_broadcast(
     SimdinoGroup* group, const tensor_ptr* tensors, size_t len, int root) noexcept;
-// Gathers the tensor of each process in `outs`, which has one of the same shape for each.
+// Gathers the tensor of each process in `outs`, which holds one tensor of the same shape per
+// process.
 const char* simdino_group_all_gather(
     SimdinoGroup* group, tensor_ptr tensor, const tensor_ptr* outs, size_t len) noexcept;
 const char* simdino_group_barrier(SimdinoGroup* group) noexcept;
-// What this process has given to each kind of operation so far; the layout is repeated in src/ffi.rs.
+// Calls and bytes of each kind of operation so far; src/ffi.rs repeats the layout.
 struct SimdinoCount {
   uint64_t calls, bytes;
 };
@@ -253,11 +264,11 @@ struct SimdinoTraffic {
   SimdinoCount reduced, broadcast, gathered;
 };
 void simdino_group_traffic(const SimdinoGroup* group, SimdinoTraffic* out) noexcept;
-// The sum over all processes as a new tensor that gradients flow through.
+// Writes the sum over all processes as a new tensor that is differentiable.
 const char* simdino_group_differentiable_sum(
     SimdinoGroup* group, tensor_ptr tensor, tensor_ptr* out) noexcept;
 
-// What a reducer averages; repeated in src/ffi.rs.
+// The parameters of a reducer; src/ffi.rs repeats the layout.
 struct SimdinoReducerSpec {
   const tensor_ptr* params;
   const char* const* names;
@@ -266,17 +277,17 @@ struct SimdinoReducerSpec {
   int32_t find_unused;
 };
 struct SimdinoReducer;
-// c10d's engine of data-parallel training: averages gradients while backward computes them.
+// Creates c10d's reducer, which averages gradients while the backward pass computes others.
 const char* simdino_reducer_new(
     SimdinoGroup* group, const SimdinoReducerSpec* spec, SimdinoReducer** out) noexcept;
 void simdino_reducer_free(SimdinoReducer* reducer) noexcept;
 const char* simdino_reducer_prepare_forward(SimdinoReducer* reducer) noexcept;
 const char* simdino_reducer_prepare_backward(
     SimdinoReducer* reducer, const tensor_ptr* outputs, size_t len) noexcept;
-// After the backward pass: whether all gradients are averaged. If not, `unused` is 1, and the message
-// lists the parameters without a gradient.
+// Checks, after the backward pass, that all gradients were averaged. If some parameters got no
+// gradient, `unused` becomes 1, and the message lists them.
 const char* simdino_reducer_unused(SimdinoReducer* reducer, int* unused) noexcept;
 const char* simdino_reducer_zero_grad(SimdinoReducer* reducer) noexcept;
-// Whether NCCL was compiled in.
+// Returns whether NCCL was compiled in.
 int simdino_has_nccl() noexcept;
 }

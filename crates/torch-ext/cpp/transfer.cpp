@@ -1,5 +1,5 @@
-// Copies from page-locked memory on a separate stream. No CUDA header is needed, because streams and
-// events come through c10's device-independent interface.
+// Copies from page-locked memory on a separate stream. No CUDA header is needed, because streams
+// and events come from c10's device-independent interface.
 #include "device.h"
 #include "shim.h"
 
@@ -46,7 +46,7 @@ const char* simdino_stream_upload(
     SimdinoStream* stream, tensor_ptr host, tensor_ptr* out, SimdinoEvent** made) noexcept {
   return guarded([&] {
     const auto& side = stream->stream;
-    // The memory belongs to this stream, so no computation is still using it.
+    // Memory allocated here belongs to the side stream, so no computation is still using it.
     const c10::StreamGuard on_side(side);
     auto copy = at::empty(host->sizes(), host->options().device(side.device()));
     copy.copy_(*host, /*non_blocking=*/true);
@@ -60,7 +60,8 @@ const char* simdino_stream_upload(
 
 const char* simdino_event_done(SimdinoEvent* event, int* out) noexcept {
   return guarded([&] {
-    // A thread that has not used a device would start to use the first one, and allocate memory there.
+    // Otherwise, a thread that has not used a device would initialize the first one and allocate
+    // memory there.
     const c10::DeviceGuard guard(event->event.device());
     *out = event->event.query() ? 1 : 0;
   });

@@ -18,7 +18,7 @@ pub struct AdamWStep<'a> {
     pub exp_avgs: &'a [Tensor],
     /// Running means of the squared gradients, updated in place.
     pub exp_avg_sqs: &'a [Tensor],
-    /// Number of steps taken so far; incremented by the call.
+    /// Number of steps taken so far, per parameter; incremented by the call.
     pub steps: &'a [Tensor],
     /// Learning rate.
     pub lr: f64,

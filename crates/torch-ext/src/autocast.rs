@@ -6,7 +6,7 @@ use tch::{Device, Kind};
 
 use crate::{Error, Result, ffi};
 
-/// The values of `c10::ScalarType`.
+// Values of `c10::ScalarType`; a negative one disables autocast.
 const HALF: c_int = 5;
 const BFLOAT16: c_int = 15;
 const OFF: c_int = -1;
@@ -29,9 +29,8 @@ pub fn autocast<T>(device: Device, dtype: Option<Kind>, f: impl FnOnce() -> T) -
     Ok(value)
 }
 
-/// Returns the type in which matrix products on `device` compute: that of the innermost
-/// [`autocast`] region of this thread; `None` outside of one, and for devices other than CPU and
-/// CUDA.
+/// Returns the data type of matrix products on `device` under this thread's innermost [`autocast`]
+/// region. Returns `None` if autocast is off, and for devices other than CPU and CUDA.
 pub fn autocast_kind(device: Device) -> Option<Kind> {
     const WHAT: &str = "autocast_kind";
     let cuda = c_int::from(ffi::cuda_index(WHAT, device).ok()? >= 0);

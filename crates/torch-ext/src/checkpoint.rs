@@ -11,18 +11,19 @@ use crate::{Result, ffi, rng_state, set_rng_state};
 
 const WHAT: &str = "checkpoint";
 
-/// Computes `body(x)` so that autograd stores only `x`: intermediate results are recomputed in the
-/// backward pass, with the same state of the generator of `x`'s device and the same autocast, so
-/// that gradients are bitwise equal if `body` uses each parameter once (if it uses one more often,
-/// its gradients may be summed in a different order). Without gradients, it is just `body(x)`.
+/// Computes `body(x)` such that autograd stores only `x`. Intermediate results are recomputed in
+/// the backward pass, with the same autocast and the same state of the generator of `x`'s device.
+/// Gradients are therefore bitwise equal if `body` uses each parameter once; those of a parameter
+/// that it uses more often may be summed in a different order. If no gradients are needed, this is
+/// the same as `body(x)`.
 ///
-/// `params` must list all tensors that `body` uses and that need gradients; a change of one of
-/// them between the passes is an error of the backward pass. On a GPU, `body` runs on a libtorch
-/// thread in the backward pass, hence `Send + Sync`.
+/// `params` must list all tensors that `body` uses and that need gradients; modifying one of them
+/// between the passes makes the backward pass fail. On a GPU, `body` runs on a libtorch thread in
+/// the backward pass, hence `Send + Sync`.
 ///
 /// # Errors
-/// Returns an error if libtorch fails or `body` panics. In the backward pass, either is a panic of
-/// tch's `backward`, or an error of `f_backward`.
+/// Returns an error if libtorch fails or `body` panics. If that happens in the backward pass, tch's
+/// `backward` panics and `f_backward` returns an error.
 pub fn checkpoint(
     x: &Tensor,
     params: &[Tensor],
@@ -45,7 +46,7 @@ pub fn checkpoint(
 
 struct Data {
     body: Box<dyn Fn(&Tensor) -> Tensor + Send + Sync>,
-    /// State of the generator when `body` first ran.
+    /// State of the generator before `body` first ran.
     generator: Mutex<Option<Tensor>>,
 }
 
@@ -56,7 +57,7 @@ impl Data {
         Ok((self.body)(x))
     }
 
-    /// Runs with the generator in its original state, and restores its current state afterwards.
+    /// Runs `body` with the generator state of the forward pass, and then restores the current one.
     fn again(&self, x: &Tensor) -> Result<Tensor> {
         let now = rng_state(x.device())?;
         if let Some(state) = &*self.lock() {
@@ -105,7 +106,7 @@ extern "C" fn free(data: *mut c_void) {
     drop(unsafe { Box::from_raw(data.cast::<Data>()) });
 }
 
-/// Stores a message that lives until the next one of this thread.
+/// Stores a message and returns a pointer to it, valid until this thread's next call.
 fn keep(message: String) -> *const c_char {
     thread_local! {
         static MESSAGE: std::cell::RefCell<CString> = std::cell::RefCell::default();

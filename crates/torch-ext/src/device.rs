@@ -7,15 +7,16 @@ use tch::Device;
 
 use crate::{Result, ffi};
 
-/// Version of libtorch, such as `2.11.0`.
+/// Returns the version of libtorch, such as `2.11.0`.
 pub fn libtorch_version() -> String {
     // SAFETY: the shim returns a string constant.
     unsafe { CStr::from_ptr(ffi::simdino_torch_version()) }.to_string_lossy().into_owned()
 }
 
-/// CUDA version that libtorch was built with, such as `13.0`; `None` for a CPU-only libtorch.
+/// Returns the CUDA version that libtorch was built with, such as `13.0`, or `None` for a CPU-only
+/// libtorch.
 ///
-/// This says nothing about the devices of this machine.
+/// A version does not imply that this machine has a CUDA device.
 pub fn cuda_version() -> Option<String> {
     let mut version = 0;
     // SAFETY: `version` is written before the call returns.
@@ -24,8 +25,8 @@ pub fn cuda_version() -> Option<String> {
 }
 
 /// Sets the default CUDA device of this thread; does nothing for the CPU. A process that computes
-/// on a GPU other than the first must call it before anything else, otherwise it also holds some
-/// memory of the first GPU.
+/// on a GPU other than the first must call it before anything else; otherwise, it also allocates
+/// some memory on the first GPU.
 ///
 /// # Errors
 /// Returns an error if the device does not exist.
@@ -38,8 +39,8 @@ pub fn set_current_device(device: Device) -> Result<()> {
     }
 }
 
-/// Returns the model name of the GPU or processor, or the device's own notation if the system does
-/// not report a name.
+/// Returns the model name of the GPU or processor, or the lowercase `Debug` form of `device` if the
+/// system does not report a name.
 pub fn device_name(device: Device) -> String {
     let name = match device {
         Device::Cpu => cpu_name(),

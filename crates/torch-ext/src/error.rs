@@ -44,7 +44,8 @@ pub enum Error {
     /// Autocast does not support this data type.
     #[error("autocast computes in half or bfloat16 (got {0:?})")]
     AutocastKind(Kind),
-    /// cuBLAS was told to use memory in a way with which products do not repeat.
+    /// `CUBLAS_WORKSPACE_CONFIG` configures cuBLAS in a way that makes matrix products
+    /// nondeterministic.
     #[error(
         "CUBLAS_WORKSPACE_CONFIG is {got:?}, with which matrix products do not repeat: unset it, or set \
          it to :4096:8 or :16:8"
@@ -53,7 +54,7 @@ pub enum Error {
         /// The value of the variable.
         got: String,
     },
-    /// A variable of a launcher is not set, although others are.
+    /// An environment variable of a launcher is not set, although others are.
     #[error("{name} is not set, but {beside} is: {advice}")]
     LaunchMissing {
         /// The variable.
@@ -63,14 +64,14 @@ pub enum Error {
         /// What to do.
         advice: &'static str,
     },
-    /// A variable of a launcher has an invalid value.
+    /// An environment variable of a launcher has an invalid value.
     #[error("{name}: expected {expected} (got {got:?})")]
     LaunchValue {
         /// The variable.
         name: &'static str,
         /// Its value.
         got: String,
-        /// The expected value.
+        /// A description of valid values.
         expected: String,
     },
     /// A collective operation failed: a process has died, is late, or does something else.
@@ -81,12 +82,12 @@ pub enum Error {
     Parameters {
         /// The process that differs from process 0.
         rank: usize,
-        /// Its first parameter that differs: name, shape, data type.
+        /// Its first parameter that differs: name, shape, and data type.
         got: String,
-        /// That of process 0.
+        /// The corresponding parameter of process 0.
         expected: String,
     },
-    /// No gradient reached some parameters, so the other processes wait for it.
+    /// No gradient reached some parameters, so their average over the processes is incomplete.
     #[error(
         "the loss does not depend on {names}: leave them out of the parameters that are averaged, \
          or have unused ones searched for"
@@ -95,7 +96,7 @@ pub enum Error {
         /// Their names.
         names: String,
     },
-    /// The group has no backend for tensors of this device.
+    /// The group has no backend for tensors on this device.
     #[error("{what}: the group was joined for other devices than {device:?}")]
     GroupDevice {
         /// The operation.
@@ -103,7 +104,7 @@ pub enum Error {
         /// The tensor's device.
         device: Device,
     },
-    /// NCCL does not start.
+    /// NCCL failed to initialize.
     #[error("nccl does not start on cuda device {index}: {message}")]
     Nccl {
         /// Index of the device.
@@ -128,17 +129,17 @@ pub enum Error {
     /// The system's memory information could not be read.
     #[error("cannot read {path}")]
     System {
-        /// The file of /proc.
+        /// The file in /proc.
         path: &'static str,
         /// The cause.
         source: std::io::Error,
     },
-    /// The system's memory information lacks a line.
+    /// The system's memory information lacks a line, or the line has no number.
     #[error("{path} has no number for {key}")]
     MissingLine {
-        /// The file of /proc.
+        /// The file in /proc.
         path: &'static str,
-        /// The name of the line.
+        /// The key of the line.
         key: &'static str,
     },
 }
@@ -153,9 +154,9 @@ pub struct GroupFailure {
     pub rank: usize,
     /// Number of processes.
     pub size: usize,
-    /// Where they meet.
+    /// Address of the rendezvous, as `HOST:PORT`.
     pub address: String,
-    /// Which process is at fault, as far as it is known.
+    /// Which process is at fault, as far as is known.
     pub who: String,
     /// Ranks of the processes that do not respond.
     pub gone: Vec<usize>,

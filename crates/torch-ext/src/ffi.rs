@@ -7,10 +7,10 @@ use torch_sys::C_tensor;
 
 use crate::{Error, Result};
 
-/// Null, or a message in a buffer of this thread that is valid until its next call into the shim.
+/// Null, or a message in a thread-local buffer, valid until this thread's next call into the shim.
 pub(crate) type Message = *const c_char;
 
-/// `SimdinoAdamW` of the shim.
+/// Mirrors `SimdinoAdamW` of the shim.
 #[repr(C)]
 pub(crate) struct AdamW {
     pub params: *const *mut C_tensor,
@@ -26,7 +26,7 @@ pub(crate) struct AdamW {
     pub eps: f64,
 }
 
-/// `SimdinoAutocast` of the shim.
+/// Mirrors `SimdinoAutocast` of the shim.
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct Autocast {
@@ -34,7 +34,7 @@ pub(crate) struct Autocast {
     pub dtype: i32,
 }
 
-/// `SimdinoBody` of the shim.
+/// Mirrors `SimdinoBody` of the shim.
 #[repr(C)]
 pub(crate) struct Body {
     pub data: *mut c_void,
@@ -42,7 +42,7 @@ pub(crate) struct Body {
     pub drop: extern "C" fn(*mut c_void),
 }
 
-/// `SimdinoAddNorm` of the shim.
+/// Mirrors `SimdinoAddNorm` of the shim.
 #[repr(C)]
 pub(crate) struct AddNorm {
     pub x: *mut C_tensor,
@@ -59,7 +59,7 @@ pub(crate) struct AddNorm {
     pub kind: i32,
 }
 
-/// `SimdinoMemory` of the shim.
+/// Mirrors `SimdinoMemory` of the shim.
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct Memory {
@@ -70,7 +70,7 @@ pub(crate) struct Memory {
     pub total: u64,
 }
 
-/// `SimdinoMember` of the shim.
+/// Mirrors `SimdinoMember` of the shim.
 #[repr(C)]
 pub(crate) struct Member {
     pub store: *mut Store,
@@ -81,7 +81,7 @@ pub(crate) struct Member {
     pub interface: *const c_char,
 }
 
-/// `SimdinoReducerSpec` of the shim.
+/// Mirrors `SimdinoReducerSpec` of the shim.
 #[repr(C)]
 pub(crate) struct ReducerSpec {
     pub params: *const *mut C_tensor,
@@ -127,7 +127,7 @@ pub(crate) struct Reducer {
     _private: [u8; 0],
 }
 
-/// `SimdinoTraffic` of the shim.
+/// Mirrors `SimdinoTraffic` of the shim, with each count as `[calls, bytes]`.
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct Traffic {
@@ -345,7 +345,7 @@ unsafe extern "C" {
     pub(crate) fn simdino_has_nccl() -> c_int;
 }
 
-/// The first message of a client to a store, which responds with the bytes of `nonce`.
+/// Returns the first message of a client to a store, which responds with the bytes of `nonce`.
 pub(crate) fn store_greeting(nonce: u32) -> [u8; 10] {
     let mut greeting = [0; 10];
     // SAFETY: the shim writes ten bytes.
@@ -361,12 +361,12 @@ pub(crate) unsafe fn check(what: &'static str, message: Message) -> Result<()> {
     if message.is_null() {
         return Ok(());
     }
-    // SAFETY: not null, so a terminated string in this thread's buffer, as the caller promises.
+    // SAFETY: not null, hence a terminated string in this thread's buffer, as the caller promises.
     let message = unsafe { CStr::from_ptr(message) };
     Err(Error::Torch { what, message: message.to_string_lossy().trim().to_owned() })
 }
 
-/// Returns pointers to the C++ tensors of a list. They are valid as long as the list is borrowed.
+/// Returns pointers to the C++ tensors of a list, valid for as long as the list is borrowed.
 pub(crate) fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {
     tensors.iter().map(pointer).collect()
 }
@@ -376,7 +376,7 @@ pub(crate) fn pointer(tensor: &Tensor) -> *mut C_tensor {
     tensor.as_ptr().cast_mut()
 }
 
-/// Index of a CUDA device, -1 for the CPU.
+/// Returns the index of a CUDA device, -1 for the CPU, and an error for any other device.
 pub(crate) fn cuda_index(what: &'static str, device: Device) -> Result<c_int> {
     match device {
         Device::Cpu => Ok(-1),
@@ -385,7 +385,7 @@ pub(crate) fn cuda_index(what: &'static str, device: Device) -> Result<c_int> {
     }
 }
 
-/// Returns an error if lists have different lengths.
+/// Returns an error if a list does not have `len` elements.
 pub(crate) fn same_length(
     what: &'static str,
     len: usize,

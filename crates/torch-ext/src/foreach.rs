@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use crate::{Result, ffi};
 
-/// Moves each target towards its source, in place and outside autograd:
+/// Moves each target toward its source, in place and outside autograd:
 /// `targets[i] += weight * (sources[i] - targets[i])`.
 ///
 /// With `weight = 1 - momentum` this is the update of an exponential moving average.
@@ -25,8 +25,8 @@ pub fn foreach_lerp_(targets: &[Tensor], sources: &[Tensor], weight: f64) -> Res
     }
 }
 
-/// Returns the Euclidean norm of each tensor, 0-dimensional and on the device of the tensor. Does
-/// not wait for the device.
+/// Returns the Euclidean norm of each tensor as a 0-dimensional tensor on the same device. Does not
+/// wait for the device.
 ///
 /// # Errors
 /// Returns an error if a tensor does not have a floating-point type.
@@ -47,7 +47,8 @@ pub fn foreach_norm(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
 
 /// Multiplies each tensor by its factor, in place and outside autograd: `tensors[i] *= factors[i]`.
 ///
-/// Factors are numbers on the host: with tensors, libtorch launches one kernel per factor.
+/// The factors are numbers on the host because for tensors, libtorch launches one kernel per
+/// factor.
 ///
 /// # Errors
 /// Returns an error if the lists differ in length.
@@ -64,8 +65,8 @@ pub fn foreach_mul_(tensors: &[Tensor], factors: &[f64]) -> Result<()> {
     }
 }
 
-/// Frees the memory of the tensors' gradients. The next backward pass allocates new ones, whereas
-/// `Tensor::zero_grad` would keep them, filled with zeros, during the forward pass.
+/// Frees the tensors' gradients. The next backward pass allocates new ones, whereas
+/// `Tensor::zero_grad` would keep their memory, filled with zeros, during the forward pass.
 ///
 /// Do not use it for parameters of a [`Reducer`](crate::Reducer), whose gradients are views into
 /// its buckets.

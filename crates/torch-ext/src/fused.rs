@@ -1,10 +1,10 @@
-//! The element-wise work of a transformer block, in one pass over memory per function, with
-//! gradients.
+//! Fused operations of a transformer block, with gradients.
 //!
-//! On a CUDA device, for residuals in fp32 or bf16 and activations in bf16, each function is a custom
-//! kernel that is compiled for the GPU on first use; [`supported`] checks whether that is
-//! possible. Everywhere else, libtorch's operators compute the same formulas: this is correct for
-//! every type and device, and no faster than writing them out.
+//! On a CUDA device, for residuals in fp32 or bf16 and activations in bf16, element-wise functions
+//! run as custom kernels with one pass over memory each, which are compiled for the GPU on first
+//! use; [`supported`] checks whether that is possible. Everywhere else, libtorch's operators
+//! compute the same formulas: this is correct for every type and device, and no faster than writing
+//! them out.
 //!
 //! Biases belong to these functions rather than to the matrix products before them, because their
 //! gradients are sums of values that the functions write anyway.
@@ -19,7 +19,7 @@ use crate::ffi::pointer;
 use crate::{Error, Result, ffi};
 
 /// Checks whether the kernels run on `device` for networks of width `dim`, compiling them if
-/// necessary. The answer does not change during the life of the process.
+/// necessary. The answer does not change during the lifetime of the process.
 ///
 /// # Errors
 /// Returns the reason if they do not: no CUDA, a GPU without bfloat16, a width that is not a
@@ -36,15 +36,15 @@ pub fn supported(device: Device, dim: i64) -> Result<()> {
 /// Some of the images of a batch, in any order.
 #[derive(Debug)]
 pub struct Subset {
-    /// Place of each image of the batch among the chosen ones; -1 for the others. `[B]`, int32.
+    /// Index of each image of the batch among the chosen ones, or -1. `[B]`, int32.
     places: Tensor,
     /// Number of chosen images, `K`.
     count: i64,
 }
 
 impl Subset {
-    /// Chooses the images with the smallest numbers in each row of `numbers` `[n, B]`, of row `i`
-    /// `counts[i]`, which is limited to 0 to `B`. Returns a subset per row and count.
+    /// Chooses, for each row `i` of `numbers` `[n, B]`, the `counts[i]` images with the smallest
+    /// numbers. Counts are clamped to 0 to `B`. Returns one subset per row.
     pub fn smallest(numbers: &Tensor, counts: &[i64]) -> Vec<Self> {
         let ranks = numbers.argsort(1, false).argsort(1, false); // [n, B]
         let of_row = |(ranks, &count): (Tensor, &i64)| {
@@ -60,7 +60,8 @@ impl Subset {
         self.count
     }
 
-    /// Returns the chosen images in the order of their places, `[count]`, int64.
+    /// Returns the indices of the chosen images within the batch, in the order of the subset,
+    /// `[count]`, int64.
     pub fn images(&self) -> Tensor {
         let last = self.places.where_scalarother(&self.places.ge(0), f64::from(i32::MAX));
         last.argsort(0, false).narrow(0, 0, self.count)
@@ -81,7 +82,7 @@ pub struct Branch {
     pub output: Tensor,
     /// The last bias, `[D]`.
     pub bias: Option<Tensor>,
-    /// A factor per channel, `[D]`.
+    /// LayerScale: a factor per channel, `[D]`.
     pub gamma: Option<Tensor>,
     /// A factor per image of the batch, `[B]`, in fp32. It gets no gradient.
     pub factor: Option<Tensor>,
@@ -104,7 +105,7 @@ pub struct Norm<'a> {
 /// layer norm in type `kind` for the images of `subset`: `(normed, out)`, where `normed` is
 /// `[K, T, D]`, or `[B, T, D]` without a subset.
 ///
-/// A residual stream `x` in bf16 has parameters in fp32, and is computed with in fp32.
+/// If the residual stream `x` is in bf16, parameters and arithmetic are in fp32.
 ///
 /// # Errors
 /// Returns an error if shapes or types do not match, or if libtorch or the driver fails.
@@ -123,16 +124,16 @@ pub fn add_norm(
 /// Computes the layer norm of `x` `[B, T, D]` in type `kind` for the images of `subset`.
 ///
 /// # Errors
-/// As [`add_norm`].
+/// Same as [`add_norm`].
 pub fn norm(x: &Tensor, norm: Norm<'_>, kind: Kind, subset: Option<&Subset>) -> Result<Tensor> {
     call_add_norm(x, None, norm, kind, subset).map(|(normed, _)| normed)
 }
 
-/// Computes `GELU(x + bias)` in its exact form for `x` `[.., C]` within a network of width `dim`;
-/// in the type of `x`.
+/// Computes `GELU(x + bias)` in its exact form (no tanh approximation), for `x` and the result
+/// `[.., C]` in the type of `x`, within a network of width `dim`.
 ///
 /// # Errors
-/// As [`add_norm`].
+/// Same as [`add_norm`].
 pub fn bias_gelu(x: &Tensor, bias: &Tensor, dim: i64) -> Result<Tensor> {
     const WHAT: &str = "bias_gelu";
     let mut out = ptr::null_mut();
@@ -156,7 +157,7 @@ pub fn split_heads(qkv: &Tensor, bias: Option<&Tensor>, heads: i64) -> Result<[T
     const WHAT: &str = "split_heads";
     let mut out = [ptr::null_mut(); 3];
     let bias = optional(bias);
-    // SAFETY: the tensors are alive for the call, and `out` has room for the three pointers written.
+    // SAFETY: the tensors are alive for the call, and `out` has room for three pointers.
     unsafe {
         ffi::check(
             WHAT,
@@ -171,7 +172,7 @@ const ATTENTION: &str = "attention";
 
 /// Checks whether kernels compute [`attention`] on `device` for sequences of `tokens` tokens and
 /// heads of `width` columns, in bfloat16, compiling them if necessary. The answer does not change
-/// during the life of the process.
+/// during the lifetime of the process.
 ///
 /// # Errors
 /// Returns the reason if they do not: no CUDA, a GPU without bfloat16 or with too little shared
@@ -187,15 +188,15 @@ pub fn attention_supported(device: Device, tokens: i64, width: i64) -> Result<()
     }
 }
 
-/// Computes multi-head self-attention of a projection `[B, T, 3 D]` to queries, keys, and values:
-/// `[B, T, D]`, in the type of `qkv`. Scores are scaled by `(D/H)^-0.5`, and softmax is in fp32
-/// (fp64 if `qkv` is).
+/// Computes multi-head self-attention from a projection `[B, T, 3 D]` that holds queries, keys, and
+/// values. Returns `[B, T, D]` in the type of `qkv`. Scores are scaled by `(D / H)^-0.5`, and the
+/// softmax is in fp32, or in fp64 if `qkv` is.
 ///
 /// If there is a `bias` `[3 D]`, it must already have been added to `qkv`, detached: its gradient
 /// is computed here.
 ///
-/// Where [`attention_supported`] refuses, operators compute it, which store all probabilities in
-/// between.
+/// If [`attention_supported`] returns an error, libtorch's operators compute it, which store all
+/// attention probabilities.
 ///
 /// # Errors
 /// Returns an error if a shape does not match, or if libtorch or the driver fails.
@@ -213,13 +214,13 @@ pub fn attention(qkv: &Tensor, bias: Option<&Tensor>, heads: i64) -> Result<Tens
 
 const LINEAR: &str = "linear";
 
-/// Checks whether kernels that we choose compute [`linear`] of `tokens` rows from `inputs` to
-/// `outputs` columns on `device`, in bfloat16. The answer does not change during the life of the
-/// process.
+/// Checks whether [`linear`] chooses the cuBLASLt kernel itself for `tokens` rows from `inputs` to
+/// `outputs` columns on `device`, in bfloat16. The answer does not change during the lifetime of
+/// the process.
 ///
 /// # Errors
-/// Returns the reason if they do not: no CUDA, a GPU other than Hopper, columns that are not a
-/// multiple of 8, few rows or columns, sums so long that libtorch's kernels are as fast, or
+/// Returns the reason if it does not: no CUDA, a GPU other than Hopper, columns that are not a
+/// multiple of 8, too few rows or columns, so many `inputs` that libtorch's kernels are as fast, or
 /// `SIMDINO_FUSED_LINEAR=0` in the environment.
 pub fn linear_supported(device: Device, tokens: i64, outputs: i64, inputs: i64) -> Result<()> {
     match ffi::cuda_index(LINEAR, device)? {
@@ -232,12 +233,14 @@ pub fn linear_supported(device: Device, tokens: i64, outputs: i64, inputs: i64) 
     }
 }
 
-/// Computes `x * weight^T + bias` for `x` `[.., K]`, `weight` `[N, K]`, and `bias` `[N]`: `[.., N]`.
+/// Computes `x * weight^T + bias` for `x` `[.., K]`, `weight` `[N, K]`, and `bias` `[N]`. Returns
+/// `[.., N]`.
 ///
-/// Types are those of libtorch's linear layer, also under autocast, which casts each parameter once
-/// per region. For `x` in bfloat16 on a GPU, products for which [`linear_supported`] holds (or would
-/// for that of the gradient of `x`) run by kernels of cuBLASLt that are faster than those that
-/// libtorch gets; which ones depends only on the sizes, the GPU, and the version of cuBLASLt.
+/// Types are those of libtorch's linear layer, including under autocast, which casts each parameter
+/// once per region. For `x` in bfloat16 on a GPU, products that [`linear_supported`] accepts, and
+/// gradients of `x` with sizes that it would accept, use cuBLASLt kernels that are faster than the
+/// ones libtorch would get. The choice depends only on the sizes, the GPU, and the version of
+/// cuBLASLt.
 ///
 /// # Errors
 /// Returns an error if shapes or types do not match, or if libtorch or cuBLASLt fails.
@@ -266,7 +269,7 @@ fn call_add_norm(
     if let Some(Branch { output, subset: Some(subset), .. }) = branch
         && output.size().first() != Some(&subset.count)
     {
-        // The kernels read rows at the places of the subset.
+        // The kernels read the branch at the indices in `places`, without a bounds check.
         let (expected, got) = (subset.count, output.size());
         let message = format!("the branch must hold {expected} images, got {got:?}");
         return Err(Error::Torch { what: ADD_NORM, message });
@@ -287,7 +290,7 @@ fn call_add_norm(
         kind: number_of(kind)?,
     };
     let mut out = [ptr::null_mut(); 2];
-    // SAFETY: all tensors are alive for the call, and `out` has room for the two pointers written at most.
+    // SAFETY: all tensors are alive for the call, and `out` has room for two pointers.
     unsafe {
         ffi::check(ADD_NORM, ffi::simdino_fused_add_norm(&arguments, out.as_mut_ptr()))?;
         // Without an error, each that is not null is a new tensor, and we become its only owner.
@@ -296,7 +299,7 @@ fn call_add_norm(
     }
 }
 
-/// The value of `c10::ScalarType`.
+/// Returns the value of `c10::ScalarType`.
 fn number_of(kind: Kind) -> Result<c_int> {
     match kind {
         Kind::Half => Ok(5),

@@ -1,4 +1,4 @@
-//! CUDA graphs: hundreds of small launches become one.
+//! CUDA graphs, which replace hundreds of small kernel launches with one.
 
 use std::ptr;
 
@@ -10,12 +10,13 @@ type Outputs<E> = std::result::Result<Vec<Tensor>, E>;
 
 const WHAT: &str = "recording a CUDA graph";
 
-/// A function and its backward pass on a CUDA device, recorded once and launched as a whole afterwards. For
-/// small networks, launching operations one by one takes longer than computing them.
+/// A function and its backward pass on a CUDA device, recorded once and then launched as a whole.
+/// For small networks, launching operations one by one takes longer than computing them.
 ///
-/// A replay computes what the function would compute, with new draws from the device's default generator.
-/// Recorded are only the operations on the device, with their shapes and the addresses of parameters: what the
-/// function decides on the CPU stays as it was, so it must not depend on anything that changes.
+/// A replay computes what the function would compute, with new random numbers from the device's
+/// default generator. Only operations on the device are recorded, with their shapes and the
+/// addresses of parameters. Decisions that the function made on the CPU are not made again, so they
+/// must not depend on anything that changes between replays.
 #[derive(Debug)]
 pub struct CudaGraph {
     graph: *mut ffi::Graph,
@@ -24,19 +25,20 @@ pub struct CudaGraph {
 }
 
 impl CudaGraph {
-    /// Records `body`, which gets tensors like `inputs` in their place. `params` get gradients in the backward
-    /// pass of a replay; `constants` are all other tensors that `body` reads. All of them may change in value
-    /// but must not be replaced.
+    /// Records `body`, which receives copies of `inputs`. `params` get gradients in the backward
+    /// pass of a replay; `constants` are all other tensors that `body` reads. The values of both
+    /// may change later, but the tensors must not be replaced.
     ///
-    /// Call it inside the autocast region of the function if it has one, and after the function and its
-    /// backward pass have run at least once without recording, because what they set up at first use cannot be
-    /// recorded. It waits for the device. Meanwhile, no other thread may draw from the device's generator, and
-    /// no parameter may belong to an earlier pass whose history is still alive.
+    /// Call it inside the autocast region of the function, if it has one. The function and its
+    /// backward pass must have run at least once without recording, because the setup on first use
+    /// cannot be recorded. The call waits for the device. During the call, no other thread may draw
+    /// from the device's generator, and no parameter may be part of an autograd graph that is still
+    /// alive.
     ///
     /// # Errors
-    /// Returns an error if `body` does, if the inputs are not on a CUDA device, or if an operation cannot be
-    /// recorded, for example because it waits for the device. The device can be used as before then; its
-    /// generator starts over with its seed.
+    /// Returns an error if `body` does, if the inputs are not on a CUDA device, or if an operation
+    /// cannot be recorded, for example because it waits for the device. The device remains usable;
+    /// its generator restarts from its seed.
     pub fn record<E: From<crate::Error>>(
         inputs: &[Tensor],
         params: &[Tensor],
@@ -46,14 +48,14 @@ impl CudaGraph {
         let mut recorded = vec![ptr::null_mut(); inputs.len()];
         let mut graph = ptr::null_mut();
         let list = ffi::pointers(inputs);
-        // SAFETY: the inputs are alive for the call, and there is room for as many pointers in `recorded`.
+        // SAFETY: the inputs are alive for the call, and `recorded` has room for as many pointers.
         let begun = unsafe {
             let (list, len) = (list.as_ptr(), list.len());
             ffi::check(WHAT, ffi::simdino_graph_begin(list, len, &mut graph, recorded.as_mut_ptr()))
         };
         begun?;
         let sizes = inputs.iter().map(Tensor::size).collect();
-        // From here on, dropping it ends the recording.
+        // From here on, dropping `made` ends the recording.
         let mut made = Self { graph, sizes, outputs: 0 };
         // SAFETY: without an error, these are new tensors, and we become their only owners.
         let recorded: Vec<Tensor> =
@@ -68,7 +70,7 @@ impl CudaGraph {
 
     fn end(&self, outputs: &[Tensor], params: &[Tensor], constants: &[Tensor]) -> Result<()> {
         let [outputs, params, constants] = [outputs, params, constants].map(ffi::pointers);
-        // SAFETY: the graph lives as long as `self`, and the lists and their tensors as long as the call.
+        // SAFETY: the graph lives as long as `self`; the lists and their tensors outlive the call.
         unsafe {
             let ended = ffi::simdino_graph_end(
                 self.graph,
@@ -83,21 +85,22 @@ impl CudaGraph {
         }
     }
 
-    /// Whether the inputs have the shapes of those that were recorded.
+    /// Returns whether the inputs have the shapes of the recorded ones.
     pub fn fits(&self, inputs: &[Tensor]) -> bool {
         inputs.iter().map(Tensor::size).eq(self.sizes.iter().cloned())
     }
 
-    /// Computes the outputs for these inputs. They lie in the memory of the recording, so they are valid until
-    /// the next replay. Their backward pass sets the gradients of the recorded parameters, which must have none.
+    /// Computes the outputs for these inputs. The outputs share the recording's memory, so they are
+    /// valid until the next replay. Their backward pass sets the gradients of the recorded
+    /// parameters, which must have none before.
     ///
     /// # Errors
-    /// Returns an error if an input has another shape, type, or device than its like in the recording, or if a
-    /// parameter was replaced.
+    /// Returns an error if the number of inputs, or the shape, data type, or device of one, differs
+    /// from the recording, or if a parameter or constant was replaced.
     pub fn replay(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let list = ffi::pointers(inputs);
         let mut out = vec![ptr::null_mut(); self.outputs];
-        // SAFETY: the inputs are alive for the call, and there is room for as many pointers as there are outputs.
+        // SAFETY: the inputs are alive for the call, and `out` has room for one pointer per output.
         unsafe {
             let (list, len) = (list.as_ptr(), list.len());
             let made = ffi::simdino_graph_replay(self.graph, list, len, out.as_mut_ptr());

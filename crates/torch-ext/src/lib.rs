@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # Inside
+//! # Overview
 //!
 //! Start with [`autocast`], [`fused_adamw_`], [`checkpoint`], and [`Uploader`]; for transformer
 //! blocks, with [`fused`]; for several processes, with [`Launch`], [`ProcessGroup`], and

@@ -11,12 +11,13 @@ const MEMINFO: &str = "/proc/meminfo";
 
 /// Memory of a device, in bytes.
 ///
-/// On CUDA, these are the numbers of the caching allocator; on the CPU, those of the system for
-/// this process, where `allocated` and `reserved` are both the resident set.
+/// On CUDA, `allocated`, `reserved`, and the peak are those of this process's caching allocator. On
+/// the CPU, they come from the operating system: `allocated` and `reserved` are both the resident
+/// set of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeviceMemory {
-    /// Memory in use by tensors. Beside a [`CudaGraph`](crate::CudaGraph), it is all that is reserved, because
-    /// what a graph uses cannot be told from what is cached.
+    /// Memory in use by tensors. While a [`CudaGraph`](crate::CudaGraph) exists, this equals
+    /// `reserved_bytes`, because memory that a graph uses cannot be told apart from cached memory.
     pub allocated_bytes: u64,
     /// Memory that is in use or cached.
     pub reserved_bytes: u64,
@@ -28,7 +29,7 @@ pub struct DeviceMemory {
     pub free_bytes: u64,
 }
 
-/// Returns the current memory of `device`. Does not wait for the device.
+/// Returns the current memory usage of `device`. Does not wait for the device.
 ///
 /// # Errors
 /// Returns an error if the device does not exist or, on the CPU, if the system has no /proc.
@@ -50,7 +51,7 @@ pub fn device_memory(device: Device) -> Result<DeviceMemory> {
     })
 }
 
-/// Resets the peak to the current value. A system that cannot do so keeps the old peak.
+/// Resets the peak to the current value, or does nothing if the system does not support that.
 pub fn reset_peak_memory(device: Device) {
     match ffi::cuda_index("reset_peak_memory", device) {
         Ok(index) if index >= 0 => {
@@ -80,7 +81,7 @@ fn read(path: &'static str) -> Result<String> {
     fs::read_to_string(path).map_err(|source| Error::System { path, source })
 }
 
-/// Parses the number of a line such as `VmRSS:   1234 kB`, in bytes.
+/// Parses a line such as `VmRSS:   1234 kB` and returns the number of bytes.
 fn kibibytes(path: &'static str, text: &str, key: &'static str) -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())

@@ -10,16 +10,16 @@ use crate::{Error, Result, ffi};
 
 const WHAT: &str = "profile";
 
-/// Runs `f` and writes a trace of what libtorch ran meanwhile to `path`: each operator with its
-/// time and, on a GPU, each kernel and copy. The file has Chrome's trace format, which
-/// `chrome://tracing` and Perfetto show.
+/// Runs `f` and writes a trace of libtorch's work during it to `path`: each operator with its time
+/// and, on a GPU, each kernel and copy. The file is in the Chrome trace format, which
+/// `chrome://tracing` and Perfetto can open.
 ///
 /// Only one trace can be recorded at a time. On a GPU, `f` should wait for the device before it
 /// returns: kernels that have not run yet are not in the trace.
 ///
 /// # Errors
 /// Returns an error if `device` is neither a CPU nor CUDA, the profiler does not start, `f` fails,
-/// or the file cannot be written; a file that was there is gone then.
+/// or the file cannot be written. An existing file is deleted even then.
 pub fn profile<T, E: From<Error>>(
     path: &Path,
     device: Device,
@@ -29,7 +29,7 @@ pub fn profile<T, E: From<Error>>(
         what: WHAT,
         message: format!("{} has a zero byte in its name", path.display()),
     })?;
-    // One of an earlier call would look like the result of this one.
+    // If this call failed, a file from an earlier one would look like its result.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             let message = format!("cannot replace {}: {error}", path.display());

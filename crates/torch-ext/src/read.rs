@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 ///
 /// # Errors
 /// Returns an error if the reader fails or ends early, after which the content of `tensor` is
-/// undefined, or if the tensor is not on the CPU or not contiguous.
+/// unspecified, or if the tensor is not on the CPU or not contiguous.
 pub fn read_into(reader: &mut impl Read, tensor: &mut Tensor) -> io::Result<()> {
     if tensor.device() != Device::Cpu || !tensor.is_contiguous() {
         let message = "a tensor to be read into must be contiguous and on the cpu";
@@ -19,9 +19,9 @@ pub fn read_into(reader: &mut impl Read, tensor: &mut Tensor) -> io::Result<()> 
     if len == 0 {
         return Ok(());
     }
-    // SAFETY: a contiguous CPU tensor owns `len` bytes at its data pointer, any bytes are valid
-    // elements of the kinds that tch has, but bool, whose bytes are checked below; `tensor` is
-    // borrowed mutably, and libtorch computes nothing on another thread meanwhile.
+    // SAFETY: a contiguous CPU tensor owns `len` bytes at its data pointer. Any bytes are valid
+    // elements of the kinds that tch has, except bool, whose bytes are normalized below. `tensor`
+    // is borrowed mutably, and no other thread of libtorch accesses it.
     let bytes = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), len) };
     reader.read_exact(bytes)?;
     if tensor.kind() == tch::Kind::Bool {

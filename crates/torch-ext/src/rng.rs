@@ -1,4 +1,4 @@
-//! libtorch's default generators.
+//! libtorch's default random number generators.
 
 use tch::{Device, Tensor};
 
@@ -6,14 +6,14 @@ use crate::{Result, ffi};
 
 /// Seeds the generators of the CPU and of every CUDA device.
 ///
-/// A device whose generator cannot be accessed is skipped: its first use reports the reason.
+/// A device whose generator cannot be accessed is skipped; its first use will report the reason.
 pub fn manual_seed(seed: u64) {
     // SAFETY: takes a number, and touches generators only under their own locks or, for
     // accelerators, through libtorch's own initialization.
     let _ = unsafe { ffi::check("manual_seed", ffi::simdino_manual_seed(seed)) };
 }
 
-/// Returns the state of a device's default generator, as bytes on the CPU, for use with
+/// Returns the state of a device's default generator as a byte tensor on the CPU, for use with
 /// [`set_rng_state`].
 ///
 /// # Errors
@@ -28,7 +28,7 @@ pub fn rng_state(device: Device) -> Result<Tensor> {
     Ok(unsafe { Tensor::from_ptr(state) })
 }
 
-/// Restores the state of a device's default generator from [`rng_state`].
+/// Restores a state of a device's default generator that [`rng_state`] returned.
 ///
 /// # Errors
 /// Returns an error if the device does not exist, or `state` is not a state of its generator.

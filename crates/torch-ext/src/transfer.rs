@@ -1,6 +1,6 @@
-//! Copies from the host to a device that overlap with computation: page-locked memory that is
-//! reused, and copies on a separate stream. Without a GPU, the same interface uses ordinary memory
-//! and copies immediately.
+//! Copies from the host to a device that overlap with computation, from reused page-locked memory
+//! and on a separate stream. Without a GPU, the same interface uses ordinary memory and copies
+//! immediately.
 
 use std::ffi::c_int;
 use std::ptr;
@@ -10,13 +10,14 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Result, ffi};
 
-/// Up to this size, memory is allocated in powers of two, so that slightly different sizes share
-/// it.
+/// Up to this number of bytes, sizes are rounded up to powers of two, so that buffers of slightly
+/// different sizes share memory.
 const SMALL: usize = 1 << 20;
-/// Beyond that, in this many sizes from one power of two to the next.
+/// Number of size classes between consecutive powers of two above [`SMALL`].
 const STEPS: usize = 8;
 
-/// Bytes that are allocated for `len` bytes: the same for many sizes, because what a pool has allocated stays.
+/// Returns the number of bytes to allocate for `len` bytes. It takes few distinct values, because a
+/// pool never frees memory.
 fn capacity(len: usize) -> usize {
     if len <= SMALL {
         return len.next_power_of_two();
@@ -24,8 +25,8 @@ fn capacity(len: usize) -> usize {
     len.next_multiple_of((len / STEPS + 1).next_power_of_two() / 2)
 }
 
-/// Host memory for copies to one device. Clones share it. Buffers return to the pool when they are
-/// dropped, so it holds as much memory as was in use at any one time, for each of a few sizes.
+/// Pool of host memory for copies to one device. Clones share it. Buffers return to the pool when
+/// they are dropped, so for each size class, it holds the most memory ever in use at once.
 #[derive(Clone)]
 pub struct HostPool(Arc<Shared>);
 
@@ -34,15 +35,15 @@ struct Shared {
     free: Mutex<Vec<Piece>>,
 }
 
-/// A piece of memory, and the end of the last copy from it.
+/// A piece of memory, and the completion of the last copy from it.
 struct Piece {
     memory: Tensor,
-    /// `None` before the first copy. It is reused from copy to copy, so that the sending thread
-    /// creates and frees events: any other thread that does so starts to use the first device.
+    /// `None` before the first copy. Events are reused, so that only the sending thread creates
+    /// them: creating or freeing one on another thread would initialize the first device there.
     copied: Option<Event>,
 }
 
-/// Bytes of a [`HostPool`], which are returned to it when this is dropped.
+/// A buffer of a [`HostPool`], which returns to the pool when dropped.
 pub struct HostBuffer {
     piece: Piece,
     len: usize,
@@ -50,8 +51,8 @@ pub struct HostBuffer {
 }
 
 impl HostPool {
-    /// Creates an empty pool: of page-locked memory for a CUDA device, otherwise of ordinary
-    /// memory.
+    /// Creates an empty pool of page-locked memory for a CUDA device, or of ordinary memory for the
+    /// CPU.
     ///
     /// # Errors
     /// Returns an error if the device is neither a CPU nor a CUDA device.
@@ -60,8 +61,9 @@ impl HostPool {
         Ok(Self(Arc::new(Shared { page_locked, free: Mutex::new(Vec::new()) })))
     }
 
-    /// Returns `len` bytes with arbitrary content. If all buffers of suitable size were just sent,
-    /// it waits for the end of the oldest copy rather than allocate more memory.
+    /// Returns a buffer of `len` bytes with unspecified content. If all free buffers of this size
+    /// are still being copied, it waits for the one that was returned first instead of allocating
+    /// more memory.
     ///
     /// # Errors
     /// Returns an error if no memory can be page-locked.
@@ -104,7 +106,8 @@ impl Shared {
 }
 
 impl Piece {
-    /// Whether no copy from it is running; if an event cannot tell, it is waited for.
+    /// Returns whether no copy from this memory is running. If the event cannot be queried, returns
+    /// `false`, so that the caller waits for it.
     fn is_done(&self) -> bool {
         self.copied.as_ref().is_none_or(|copied| copied.is_done().unwrap_or(false))
     }
@@ -112,15 +115,15 @@ impl Piece {
 
 impl HostBuffer {
     fn start(&self) -> *mut u8 {
-        // Without bytes, there may be no memory.
+        // The data pointer of an empty tensor may be null, which slices do not allow.
         if self.len > 0 { self.piece.memory.data_ptr().cast() } else { ptr::dangling_mut() }
     }
 }
 
 impl AsRef<[u8]> for HostBuffer {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: the piece has at least `len` bytes, all of them written when it was made; it is this
-        // buffer's alone, whose copies have ended.
+        // SAFETY: the piece has at least `len` bytes, which were initialized when it was allocated.
+        // This buffer alone owns it, and all copies from it have completed.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }
@@ -139,10 +142,10 @@ impl Drop for HostBuffer {
     }
 }
 
-/// Sends bytes to one device.
+/// Copies buffers to one device.
 pub struct Uploader {
     device: Device,
-    /// `None` if the device is the host.
+    /// `None` if the device is the CPU.
     stream: Option<Stream>,
 }
 
@@ -159,13 +162,13 @@ impl Uploader {
         Ok(Self { device, stream })
     }
 
-    /// Returns the device that it was created for.
+    /// Returns the device that this uploader copies to.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Starts to copy the bytes of a tensor with this type and shape in row-major order. Does not
-    /// wait for a GPU; a copy from host to host is made immediately.
+    /// Starts copying a buffer that holds a tensor of this data type and shape in row-major order.
+    /// Does not wait for a GPU; if the device is the CPU, the copy is complete on return.
     ///
     /// # Errors
     /// Returns an error if the number of bytes does not match the shape, or if the device has no
@@ -187,15 +190,15 @@ impl Uploader {
     }
 }
 
-/// A tensor that is being copied to a device. It may be dropped at any time.
+/// A tensor that is being copied to a device. It may be dropped before the copy has completed.
 pub struct Upload {
     tensor: Tensor,
     buffer: HostBuffer,
 }
 
 impl Upload {
-    /// Returns the tensor for use by work that this thread launches from now on: the device waits
-    /// for the copy, but the thread does not.
+    /// Returns the tensor, for use by work that this thread launches from now on. That work waits
+    /// for the copy on the device; the thread does not wait.
     ///
     /// # Errors
     /// Returns an error if the device is lost.
@@ -210,7 +213,7 @@ impl Upload {
 /// A stream of a CUDA device.
 struct Stream(*mut ffi::Stream);
 
-// SAFETY: the handle names a stream and holds no state of a thread.
+// SAFETY: the handle identifies a stream and has no thread-local state.
 unsafe impl Send for Stream {}
 
 impl Stream {
@@ -221,17 +224,18 @@ impl Stream {
         Ok(Self(stream))
     }
 
-    /// Starts a copy on the device; `copied` becomes its end.
+    /// Starts a copy to the device, and sets `copied` to its completion.
     fn upload(&self, host: &Tensor, copied: &mut Option<Event>) -> Result<Tensor> {
         let mut event = copied.as_ref().map_or(ptr::null_mut(), |event| event.0);
         let (host, mut tensor) = (host.as_ptr().cast_mut(), ptr::null_mut());
-        // SAFETY: stream, tensor and event are alive or null; the shim writes an event that is ours where
-        // there was none. The caller lets nobody write to `host` before it.
+        // SAFETY: the stream and tensor are alive, and the event is alive or null. If it is null,
+        // the shim writes a new one that we own. The caller prevents writes to `host` before the
+        // event.
         let message = unsafe { ffi::simdino_stream_upload(self.0, host, &mut tensor, &mut event) };
         if copied.is_none() && !event.is_null() {
             *copied = Some(Event(event));
         }
-        // SAFETY: returned by the shim just now; without an error the tensor is new and ours.
+        // SAFETY: the shim just returned `message`; without an error, the tensor is new and ours.
         unsafe {
             ffi::check("copy to a device", message)?;
             Ok(Tensor::from_ptr(tensor))
@@ -246,10 +250,11 @@ impl Drop for Stream {
     }
 }
 
-/// The end of a copy.
+/// The completion of a copy.
 struct Event(*mut ffi::Event);
 
-// SAFETY: used by one thread at a time, any of them, since it is no `Sync`.
+// SAFETY: an event may be used from any thread, and from only one at a time, since it is not
+// `Sync`.
 unsafe impl Send for Event {}
 
 impl Event {

@@ -2,11 +2,13 @@
 
 use tch::{Kind, Tensor};
 
-/// Divides each row by its norm, or by `least_norm` if that is larger. `[.., d] -> [.., d]`
+/// Divides each row by its Euclidean norm, or by `least_norm` if that is larger.
+/// `[.., d] -> [.., d]`
 ///
-/// Rows of zeros stay zeros. The derivative is finite everywhere and at most `1 / least_norm`:
-/// code that differentiates a loss needs a larger value than code that only measures. Rows in half precision
-/// are computed in single precision, because their squares overflow from 256 on.
+/// Rows of zeros stay zeros. The derivative is finite everywhere and at most `1 / least_norm`, so
+/// code that differentiates a loss needs a larger value than code that only measures.
+/// Half-precision rows are computed in single precision, because squares of values from 256 on
+/// overflow.
 ///
 /// ```
 /// use tch::Tensor;
@@ -19,7 +21,7 @@ pub fn unit_rows(x: &Tensor, least_norm: f64) -> Tensor {
     let kind = x.kind();
     let x = if kind == Kind::Half { x.to_kind(Kind::Float) } else { x.shallow_clone() };
     let square = x.square().sum_dim_intlist(-1, true, x.kind());
-    // The square root has no derivative at 0; clamping the square prevents that.
+    // The square root has no derivative at 0, so the square is clamped before it.
     (&x / square.clamp_min(least_norm * least_norm).sqrt()).to_kind(kind)
 }
 

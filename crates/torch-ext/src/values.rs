@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
-/// Calls `f` with the values of a tensor as fp32 in row-major order; without a copy for a contiguous
+/// Calls `f` with the values of a tensor as fp32 in row-major order. Does not copy a contiguous
 /// fp32 tensor on the CPU.
 ///
 /// # Errors
@@ -14,14 +14,14 @@ pub fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R>
     if tensor.numel() == 0 {
         return Ok(f(&[]));
     }
-    // SAFETY: a contiguous CPU tensor owns this many fp32 values at its data pointer, `tensor` keeps them
-    // alive, and libtorch computes nothing on another thread meanwhile.
+    // SAFETY: a contiguous CPU tensor owns this many fp32 values at its data pointer, `tensor`
+    // keeps them alive, and no other thread of libtorch writes to it.
     let values =
         unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), tensor.numel()) };
     Ok(f(values))
 }
 
-/// Calls `f` with the bits of the values of a tensor in bf16, in row-major order.
+/// Calls `f` with the bit patterns of the values of a tensor as bf16, in row-major order.
 ///
 /// # Errors
 /// Returns an error if libtorch cannot convert the tensor.
@@ -30,8 +30,8 @@ pub fn with_bf16<R>(tensor: &Tensor, f: impl FnOnce(&[u16]) -> R) -> Result<R> {
     if tensor.numel() == 0 {
         return Ok(f(&[]));
     }
-    // SAFETY: a contiguous CPU tensor owns this many bf16 values, of two bytes each, at its data pointer, `tensor` keeps
-    // them alive, and libtorch computes nothing on another thread meanwhile.
+    // SAFETY: a contiguous CPU tensor owns this many bf16 values, of two bytes each, at its data
+    // pointer, `tensor` keeps them alive, and no other thread of libtorch writes to it.
     let values =
         unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u16>(), tensor.numel()) };
     Ok(f(values))
@@ -57,7 +57,7 @@ mod tests {
         let expected = [1.0f32, 0.375, -2.5, 1e30].map(|value| (value.to_bits() >> 16) as u16);
         let got = with_bf16(&tensor, <[u16]>::to_vec).unwrap();
         assert_eq!(got[..3], expected[..3]);
-        // The nearest of two values.
+        // The conversion rounds to nearest, which may be one above the truncated bits.
         assert!(got[3] == expected[3] || got[3] == expected[3] + 1);
         assert!(with_bf16(&tensor.narrow(0, 0, 0), |bits| bits.is_empty()).unwrap());
     }

@@ -1,5 +1,5 @@
-//! Attention from a projection: its formulas against libtorch's own operators in fp64, the kernels
-//! against both where there is a GPU, and the kernels' text compiled for the CPU everywhere.
+//! Compares attention from a projection with libtorch's own operators in fp64: the formulas and, on
+//! a GPU, the kernels. Also runs the source of the kernels on the CPU.
 //!
 //! `SIMDINO_BENCH=1 cargo test --test attention -- --nocapture` also prints times on a GPU.
 
@@ -30,8 +30,8 @@ fn case(batch: i64, tokens: i64, heads: i64, width: i64) -> Case {
 
 type Results = [(&'static str, Tensor); 5];
 
-/// The output, the gradients of queries, keys, and values, and that of the bias, in fp64. `bias`
-/// is zero, so that all types see the same projection.
+/// Returns the output, and the gradients of queries, keys, values, and the bias, in fp64. The bias
+/// is zero, so that the projection is the same in all types.
 fn run(case: &Case, device: Device, kind: Kind, f: impl Fn(&Tensor, &Tensor) -> Tensor) -> Results {
     let wide = if kind == Kind::BFloat16 { Kind::Float } else { kind };
     let qkv = case.qkv.to_device(device).to_kind(kind).detach().copy().set_requires_grad(true);
@@ -51,12 +51,13 @@ fn run(case: &Case, device: Device, kind: Kind, f: impl Fn(&Tensor, &Tensor) -> 
     .map(in_fp64)
 }
 
-/// With one token, gradients of queries and keys are zero: hence the smallest size.
+/// Compares results, with an absolute tolerance for small ones: with one token, the gradients of
+/// queries and keys are zero.
 fn compare(got: &Results, exact: &Results, allowed: f64, what: &str) {
     kernels::compare(got, exact, 0.1, |_| allowed, what);
 }
 
-/// What libtorch computes from the same projection with its bias.
+/// Computes the same with libtorch's operators.
 fn by_operators(qkv: &Tensor, bias: &Tensor, heads: i64) -> Tensor {
     let (size, with_bias) = (qkv.size(), qkv + bias.to_kind(qkv.kind()));
     let parts = with_bias.view([size[0], size[1], 3, heads, -1]).permute([2, 0, 3, 1, 4]);
@@ -98,7 +99,7 @@ fn what_does_not_fit_is_refused() {
     assert!(fused::attention_supported(device, 273, WIDTH).is_err());
 }
 
-/// Whether there are kernels for so many tokens on the device; says why not.
+/// Returns whether the kernels support this number of tokens on the device; prints why not.
 fn kernels_for(device: Device, tokens: i64) -> bool {
     let supported = fused::attention_supported(device, tokens, WIDTH);
     if let Err(why) = &supported {
@@ -126,7 +127,7 @@ fn kernels_attend_as_libtorch_does_in_fp64() {
     }
 }
 
-/// Forward, and both passes together, of `f` on a projection with its bias.
+/// Returns the times of the forward pass of `f`, and of both passes together.
 fn times(
     device: Device,
     [batch, tokens, heads]: [i64; 3],
@@ -145,7 +146,7 @@ fn times(
     let both = milliseconds(|| {
         let out = f(&leaf, &bias);
         let inputs = [&leaf, &bias];
-        // The gradient of this sum is `d_out`; the product and its own pass are the same for all.
+        // The gradient of this sum is `d_out`; the cost of the product is the same for all `f`.
         Tensor::run_backward(&[(out * &d_out).sum(Kind::Float)], &inputs, false, false);
     });
     (forward, both)

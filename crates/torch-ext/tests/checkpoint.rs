@@ -1,4 +1,4 @@
-//! Activation checkpointing gives the same values and gradients to the last bit.
+//! Tests that activation checkpointing gives bitwise equal values and gradients.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers outside of tests")]
 
@@ -7,15 +7,15 @@ use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{autocast, checkpoint, manual_seed, rng_state};
 
-/// Something with weights and draws, like a block with stochastic depth.
+/// A function with weights and random numbers, like a block with stochastic depth.
 fn body([weight, bias, out]: &[Tensor; 3], x: &Tensor) -> Tensor {
     let hidden = x.linear(weight, Some(bias)).gelu("none");
     let kept = Tensor::rand([x.size()[0], 1], (Kind::Float, Device::Cpu)).gt(0.3);
     x + hidden.matmul(out) * kept
 }
 
-/// Value, and gradients of the input and of all parameters. The part is used twice, so that
-/// gradients are added up.
+/// Returns the value, and the gradients of the input and all parameters. The body is applied twice,
+/// so that gradients are accumulated.
 fn run(checkpointed: bool, dtype: Option<Kind>) -> Vec<Tensor> {
     manual_seed(3);
     let leaf =
@@ -29,7 +29,7 @@ fn run(checkpointed: bool, dtype: Option<Kind>) -> Vec<Tensor> {
         let inside = Mutex::new(params.each_ref().map(Tensor::shallow_clone));
         checkpoint(x, &params, move |x| body(&inside.lock().unwrap(), x)).unwrap()
     };
-    // Under autocast the casts of parameters are shared by both uses, and so are sums in 16 bits.
+    // Once under autocast, where both uses would share the casts of parameters and sum in 16 bits.
     let y =
         autocast(Device::Cpu, dtype, || if dtype.is_some() { once(&x) } else { once(&once(&x)) })
             .unwrap();
@@ -47,7 +47,7 @@ fn gradients_are_the_same_to_the_last_bit() {
     errors();
 }
 
-/// On the same thread as the rest, since torch's generator is shared.
+/// Runs on the same thread as the rest, because libtorch's generator is shared.
 fn errors() {
     let x = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
     let quiet = std::panic::take_hook();

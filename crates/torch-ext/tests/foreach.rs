@@ -1,4 +1,5 @@
-//! Lists of tensors: against plain operations, and what happens to lists that do not fit.
+//! Compares operations on lists of tensors with plain ones, and tests that invalid lists are
+//! rejected.
 
 #![allow(clippy::unwrap_used)]
 
@@ -127,7 +128,7 @@ impl State {
     }
 }
 
-/// Algorithm 2 of the AdamW paper, one number at a time.
+/// Performs Algorithm 2 of the AdamW paper, one number at a time.
 fn adamw_by_hand(param: &mut [f64], moments: &mut [(f64, f64)], grad: &[f64], t: i32) {
     for ((p, (m, v)), g) in param.iter_mut().zip(moments).zip(grad) {
         *p *= 1.0 - LR * WEIGHT_DECAY;

@@ -1,5 +1,5 @@
-//! The fused steps of a block: their formulas against libtorch's own operators in fp64, the kernels
-//! against the formulas where there is a GPU, and the kernels' text compiled for the CPU everywhere.
+//! Compares the fused operations of a block with libtorch's own operators in fp64: the formulas
+//! and, on a GPU, the kernels. Also runs the source of the kernels on the CPU.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 #[path = "support/kernels.rs"]
@@ -9,7 +9,7 @@ use kernels::{CPU, emulate, exact, gpu, in_fp64};
 use tch::{Device, Kind, Tensor};
 use torch_ext::fused::{self, Branch, Norm, Subset};
 
-/// What a case has beside an output. `subset`: the branch was computed for some of the images, and others
+/// The parts of a case. With `subset`, the branch is computed for some of the images, and others
 /// are normalized.
 #[derive(Debug, Clone, Copy, Default)]
 struct Parts {
@@ -34,8 +34,8 @@ const PARTS: [Parts; 9] = [
     Parts { branch: true, gamma: true, ..NOTHING },
 ];
 
-/// Leaves of a case, in fp64 on the CPU: x, output, bias, gamma, weight, shift; the factor; and numbers
-/// that choose images of the branch, and of the norm.
+/// Inputs of a case, in fp64 on the CPU. The leaves are x, output, bias, gamma, weight, and shift;
+/// `numbers` choose the images of the branch and of the norm.
 struct Case {
     leaves: [Tensor; 6],
     factor: Tensor,
@@ -43,7 +43,7 @@ struct Case {
 }
 
 impl Case {
-    /// Of `B` images, `B - 1` have a branch, and `B - 2` are normalized.
+    /// Chooses `B - 1` of `B` images for the branch, and `B - 2` for the norm.
     fn subsets(&self, parts: Parts, device: Device) -> [Option<Subset>; 2] {
         let batch = self.numbers.size()[1];
         let numbers = self.numbers.to_device(device);
@@ -64,7 +64,7 @@ fn case(batch: i64, tokens: i64, dim: i64) -> Case {
             exact(&[dim]) * 0.25 + 1.0,
             exact(&[dim]),
         ],
-        // Some images dropped, the others scaled.
+        // Some images are dropped, the others are scaled.
         factor: Tensor::from_slice(
             &(0..batch).map(|i| if i % 3 == 1 { 0.0 } else { 1.25 }).collect::<Vec<f32>>(),
         ),
@@ -72,7 +72,8 @@ fn case(batch: i64, tokens: i64, dim: i64) -> Case {
     }
 }
 
-/// Outputs and the gradients of a fixed function of them: normed, out, and those of the leaves in use.
+/// Returns the outputs, normed and out, and the gradients of the leaves in use for a fixed function
+/// of the outputs.
 fn run(
     case: &Case,
     parts: Parts,
@@ -104,7 +105,7 @@ fn run(
     });
     let norm = Norm { weight: &leaves[4], shift: &leaves[5], eps: 1e-6 };
     let (normed, out) = f(&leaves[0], branch.as_ref(), norm, of_norm.as_ref());
-    // Weights that are exact in bfloat16, so that what arrives is the same in all types.
+    // Weights that are exact in bfloat16, so that the incoming gradients are the same in all types.
     let weights = |like: &Tensor, step: i64| {
         let count =
             (Tensor::arange(like.numel() as i64, (Kind::Int64, device)) * step).remainder(17);
@@ -130,7 +131,7 @@ fn run(
 
 type Outputs = (Tensor, Option<Tensor>);
 
-/// The normalized tokens, and the sum where there is a branch.
+/// Returns the normalized tokens, and the sum if there is a branch.
 fn by_us(
     x: &Tensor,
     branch: Option<&Branch>,
@@ -203,7 +204,7 @@ fn the_formulas_are_those_of_libtorch() {
     }
 }
 
-/// Types of the residual stream beside activations in bfloat16.
+/// Types of the residual stream with activations in bfloat16.
 const STREAMS: [Kind; 2] = [Kind::Float, Kind::BFloat16];
 
 fn mixed(case: &Case, parts: Parts, device: Device, stream: Kind) -> Vec<(&'static str, Tensor)> {
@@ -211,8 +212,8 @@ fn mixed(case: &Case, parts: Parts, device: Device, stream: Kind) -> Vec<(&'stat
     run(case, parts, device, (stream, kind), |x, b, n, s| by_us(x, b, n, kind, s).unwrap())
 }
 
-/// bfloat16 for what is stored in it, and float sums of rounded terms for the rest; if the stream itself is
-/// rounded, then all that is computed from it is, too.
+/// Returns the tolerance of a result: that of bfloat16 if it is stored as such or computed from a
+/// stream in bfloat16, otherwise that of float sums of rounded terms.
 fn tolerance(name: &str, stream: Kind) -> f64 {
     match (name, stream) {
         (_, Kind::BFloat16) => 1e-2,
@@ -240,7 +241,7 @@ fn kernels_add_and_normalize_as_the_formulas_do() {
     }
 }
 
-/// Output, gradient of x and of the bias.
+/// Returns the output, and the gradients of x and of the bias.
 fn gelu(
     x: &Tensor,
     bias: &Tensor,
@@ -310,7 +311,7 @@ fn heads_are_split_and_their_gradients_merged_with_those_of_the_bias() {
                 let (x, bias) = (leaf(&values.0, kind), leaf(&values.1, wide));
                 let parts = split(&x, &bias);
                 let loss = parts.iter().zip(0..).map(|(part, i)| {
-                    // As attention gives them: the gradient has the layout of [B, T, H, W], or its own.
+                    // As from attention, gradients are laid out as [B, T, H, W], or are contiguous.
                     (part.to_kind(Kind::Double) * weights.select(0, i).to_device(device)).sum(None)
                 });
                 loss.sum::<Tensor>().backward();
@@ -352,7 +353,7 @@ fn what_does_not_fit_is_refused() {
         refused(norm(&right), &branch(&x, Some(wrong.shallow_clone())))
             .contains("factor must be [2]")
     );
-    // A subset of one image beside a branch for both.
+    // A subset of one image, but a branch for both.
     let numbers = Tensor::from_slice(&[0.5f32, 0.1]).view([1, 2]);
     let subset = Subset::smallest(&numbers, &[1]).pop();
     let both = Branch { subset, ..branch(&x, None) };
@@ -370,8 +371,8 @@ fn what_does_not_fit_is_refused() {
 
 #[test]
 fn the_text_of_the_kernels_computes_what_plain_loops_do() {
-    // Widths with teams of one to six warps, with eight columns of a lane at once and with four, and with
-    // parts that are not the same for all warps of a team.
+    // These widths have teams of one to six warps, eight or four columns per lane, and parts that
+    // differ between the warps of a team.
     for dim in [24, 768, 1032, 1536] {
         emulate("emulated.cpp", &format!("DIM={dim}"), &[]);
     }

@@ -1,4 +1,5 @@
-//! CUDA graphs compute what their functions compute, and a function that cannot be recorded does no harm.
+//! Tests that CUDA graphs compute what their functions compute, and that a failed recording leaves
+//! the device usable.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -9,10 +10,10 @@ use torch_ext::{CudaGraph, Error, Result, autocast, manual_seed};
 
 const GPU: Device = Device::Cuda(0);
 
-/// For one test at a time: while one records, no other thread may draw from the device's generator.
+/// Serializes the tests: while one records, no other thread may draw from the device's generator.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// The turn of a test that needs a GPU; `None` without one.
+/// Waits for the other tests that need a GPU; returns `None` if there is no GPU.
 fn turn() -> Option<MutexGuard<'static, ()>> {
     if !Cuda::is_available() {
         eprintln!("skipped: no CUDA device");
@@ -21,13 +22,13 @@ fn turn() -> Option<MutexGuard<'static, ()>> {
     Some(ALONE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// A linear map with noise on its output, as a step's networks have it: weights `[8, 4]`, input `[n, 8]`.
+/// A linear map with noise on its output, like the networks of a step. `[n, 8] -> [n, 4]`
 fn noisy(x: &Tensor, weight: &Tensor) -> Tensor {
     let hidden = x.matmul(weight).gelu("none"); // [n, 8] -> [n, 4]
     &hidden * Tensor::rand_like(&hidden)
 }
 
-/// The step of the tests: one map with gradients and one without, in the order of their draws.
+/// The step of the tests: a map with gradients, followed by one without.
 fn both(x: &Tensor, weight: &Tensor, other: &Tensor) -> Vec<Tensor> {
     vec![noisy(x, weight), tch::no_grad(|| noisy(x, other))]
 }
@@ -45,7 +46,7 @@ fn record(x: &Tensor, weight: &Tensor, other: &Tensor) -> Result<CudaGraph> {
     })
 }
 
-/// Handles to the same tensors.
+/// Clones handles to the same tensors.
 trait Handles {
     fn to_vec_of_handles(&self) -> Vec<Tensor>;
 }
@@ -61,7 +62,8 @@ fn same(a: &Tensor, b: &Tensor) {
     assert_eq!(largest, 0.0, "{largest}");
 }
 
-/// Outputs and the gradient of a step, with the same draws for each seed.
+/// Returns the outputs and the gradient of a step, with random numbers that depend only on the
+/// seed.
 fn step(seed: u64, weight: &mut Tensor, compute: impl Fn() -> Vec<Tensor>) -> [Tensor; 3] {
     torch_ext::drop_gradients(std::slice::from_ref(weight)).unwrap();
     manual_seed(seed);
@@ -76,13 +78,13 @@ fn a_replay_is_what_the_function_computes_now() {
     let Some(_turn) = turn() else { return };
     let (mut weight, other) = weights();
     let x = Tensor::randn([64, 8], (Kind::Float, GPU));
-    // The first run sets up libraries.
+    // The first run initializes libraries.
     let _ = step(0, &mut weight.shallow_clone(), || both(&x, &weight, &other));
     for mixed in [None, Some(Kind::BFloat16)] {
         let graph = autocast(GPU, mixed, || record(&x, &weight, &other)).unwrap().unwrap();
         assert!(graph.fits(&[x.shallow_clone()]) && !graph.fits(&[x.narrow(0, 0, 3)]));
         for seed in 0..5 {
-            // Other images, and weights that an optimizer has changed.
+            // New images, and changed weights, as after an optimizer step.
             let x = Tensor::randn([64, 8], (Kind::Float, GPU));
             tch::no_grad(|| weight += 0.1);
             let eager = step(seed, &mut weight.shallow_clone(), || {
@@ -91,7 +93,7 @@ fn a_replay_is_what_the_function_computes_now() {
             let replayed = step(seed, &mut weight.shallow_clone(), || {
                 graph.replay(&[x.shallow_clone()]).unwrap()
             });
-            // The graph draws for both functions in their order, as they do one by one.
+            // The graph draws random numbers in the same order as the eager functions.
             eager.iter().zip(&replayed).for_each(|(a, b)| same(a, b));
         }
         let wrong = graph.replay(&[x.narrow(0, 0, 3)]).unwrap_err().to_string();
@@ -99,7 +101,7 @@ fn a_replay_is_what_the_function_computes_now() {
     }
 }
 
-/// A product whose gradient comes transposed, and a sum whose parts get the same gradient.
+/// Records a product whose gradient is transposed, and a sum whose terms share their gradient.
 #[test]
 fn recorded_gradients_lie_as_those_of_a_backward_pass_do() {
     let Some(_turn) = turn() else { return };

@@ -1,4 +1,4 @@
-//! Process groups of real processes: this test program starts itself again as each of them.
+//! Tests process groups with real processes: the test program starts itself again for each of them.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -31,7 +31,7 @@ fn as_one_process_of_several() {
     let mut most = (&ramp - rank) * -1.0;
     group.all_reduce_max(&mut most).unwrap();
     assert_eq!(most, (&ramp - 2.0) * -1.0);
-    // A tensor with gaps is written where it lies.
+    // A tensor that is not contiguous is updated in place.
     let whole = Tensor::zeros([4, 2], (Kind::Float, Device::Cpu)) + rank;
     let mut column = whole.select(1, 1);
     group.all_reduce_sum(&mut column).unwrap();
@@ -40,7 +40,7 @@ fn as_one_process_of_several() {
     let mut word = &ramp + 10.0 * rank;
     group.broadcast(&mut word, 2).unwrap();
     assert_eq!(word, &ramp + 20.0);
-    // Many at once: other data types, gaps, parameters that need gradients.
+    // Several tensors at once: other data types, not contiguous, or requiring a gradient.
     let whole = Tensor::zeros([4, 2], (Kind::Float, Device::Cpu)) + rank;
     let weight = (Tensor::zeros([3], (Kind::Float, Device::Cpu)) + rank).set_requires_grad(true);
     let many = [whole.select(1, 0), &ramp + rank, weight, Tensor::from_slice(&[rank as i64])];
@@ -64,7 +64,7 @@ fn as_one_who_gathers() {
     let group = ProcessGroup::join(rendezvous(LONG)).unwrap();
     let rank = group.rank();
     let grid = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([2, 3]);
-    let turned = (&grid + rank as f64).tr(); // with gaps
+    let turned = (&grid + rank as f64).tr(); // not contiguous
     for (other, got) in group.all_gather(&turned).unwrap().iter().enumerate() {
         assert_eq!(*got, (&grid + other as f64).tr());
     }
@@ -114,13 +114,13 @@ fn as_one_of_a_sum_with_gradient() {
     let factor = group.rank() as f64 + 1.0;
     let x = (Tensor::ones([2, 2], (Kind::Double, Device::Cpu)) * factor).set_requires_grad(true);
     let sum = group.differentiable_sum(&x.tr()).unwrap();
-    // The loss of process r is (r + 1) |sum|^2; of both, 3 |sum|^2.
+    // The loss of process r is (r + 1) |sum|^2, so that of both is 3 |sum|^2.
     (sum.square().sum(None) * factor).backward();
     assert_eq!(sum, Tensor::ones([2, 2], (Kind::Double, Device::Cpu)) * 3.0);
     assert_eq!(x.grad(), Tensor::ones([2, 2], (Kind::Double, Device::Cpu)) * 18.0);
 }
 
-/// Runs a test in three processes; process 2 may leave as it likes.
+/// Runs a test in three processes, of which process 2 may fail.
 fn survivors_pass(name: &str) {
     let port = free_port();
     let children: Vec<_> = (0..3).map(|rank| start(name, rank, 3, port)).collect();
@@ -130,7 +130,7 @@ fn survivors_pass(name: &str) {
     }
 }
 
-/// What an operation of a survivor says, after process 2 has left the group.
+/// Returns the error of an operation of a survivor after process 2 has left the group.
 fn error_of_survivor(group: &ProcessGroup) -> String {
     let mut one = Tensor::ones([1], (Kind::Float, Device::Cpu));
     let error = group.all_reduce_sum(&mut one).unwrap_err();
@@ -156,7 +156,7 @@ fn as_one_of_three_of_whom_one_dies() {
     let group = ProcessGroup::join(rendezvous(timeout)).unwrap();
     group.barrier().unwrap();
     if group.rank() == 2 {
-        std::process::exit(0); // as if killed: nothing is said to the others
+        std::process::exit(0); // like a killed process, without telling the others
     }
     let start = Instant::now();
     let error = error_of_survivor(&group);
@@ -210,7 +210,7 @@ fn as_one_of_two_of_whom_one_waits() {
     let group = ProcessGroup::join(rendezvous(Duration::from_secs(4))).unwrap();
     group.barrier().unwrap();
     if group.rank() == 1 {
-        // Alive and not at the barrier, until the other says that it gave up.
+        // Stays alive without reaching the barrier, until the other process has given up.
         let stdin = std::io::stdin();
         std::io::Read::read_to_end(&mut stdin.lock(), &mut Vec::new()).unwrap();
         return;

@@ -1,4 +1,4 @@
-//! Variables of launchers, and the real torchrun.
+//! Tests the variables of launchers, and the real torchrun.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -21,7 +21,7 @@ fn read(text: &str) -> Result<Launch, String> {
     Launch::from_variables(&variables).map_err(|error| error.to_string())
 }
 
-/// Rank, size, local rank, host, port.
+/// Returns rank, size, local rank, host, and port.
 fn place(launch: &Launch) -> (usize, usize, usize, &str, u16) {
     (launch.rank, launch.size, launch.local_rank, &launch.host, launch.port)
 }
@@ -36,7 +36,7 @@ const OPEN_MPI: &str = "OMPI_COMM_WORLD_RANK=2 OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_
 #[test]
 fn no_variables_mean_one_process() {
     assert_eq!(read("PATH=/bin").unwrap(), Launch::alone());
-    // An allocation without srun, and an empty variable, are none either.
+    // An allocation without srun and an empty variable do not count as a launcher.
     assert_eq!(read("SLURM_NTASKS=8 SLURM_JOB_ID=1 RANK=").unwrap(), Launch::alone());
     assert_eq!(read("RANK=0 WORLD_SIZE=1").unwrap().size, 1);
 }
@@ -70,7 +70,7 @@ fn one_launcher_inside_another() {
         ("b", 77, 5, 8)
     );
     assert_eq!(rendezvous.interface.as_deref(), Some("eth1"));
-    // A job script may set WORLD_SIZE for scripts that want it.
+    // A job script may set WORLD_SIZE for other programs.
     assert_eq!(read(&format!("{SLURM} WORLD_SIZE=8")).unwrap(), read(SLURM).unwrap());
     let step = "SLURM_STEP_NUM_TASKS=6 SLURM_STEP_NODELIST=gpu08 SLURM_STEP_TASKS_PER_NODE=3,3";
     let of_step = read(&format!("{SLURM} {step}")).unwrap();
@@ -115,7 +115,7 @@ fn what_is_missing_or_contradicts_itself_is_named() {
     }
 }
 
-/// torchrun of the set-up, or the reason to skip.
+/// Returns the installed torchrun; without one, prints that the test is skipped.
 fn torchrun() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/torchrun");
     if path.exists() {
@@ -127,8 +127,8 @@ fn torchrun() -> Option<PathBuf> {
 
 const FOLDER: &str = "SIMDINO_TEST_FOLDER";
 
-/// Starts the ignored test `name` in two processes by torchrun, which starts both again when one
-/// fails; gives the names of the files that they leave.
+/// Starts the ignored test `name` in two processes with torchrun, which restarts both if one fails.
+/// Returns the names of the files that they leave.
 fn under_torchrun(label: &str, name: &str, options: &[&str]) -> Vec<String> {
     let Some(torchrun) = torchrun() else { return Vec::new() };
     let folder = env::temp_dir().join(format!("simdino-torchrun-{label}-{}", std::process::id()));
@@ -186,7 +186,7 @@ fn as_a_worker_of_torchrun() {
         fs::write(folder.join(format!("{name}-dies")), "").unwrap();
         std::process::exit(9);
     }
-    // Without process 1 nobody gets past this.
+    // Without process 1, no process gets past this.
     group.barrier().unwrap();
     fs::write(folder.join(name), "").unwrap();
 }

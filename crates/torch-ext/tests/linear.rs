@@ -1,4 +1,5 @@
-//! A linear layer against libtorch's own, in fp64 where its kernels are ours.
+//! Compares the linear layer with libtorch's own, which computes in fp64 where we choose the
+//! kernels.
 //!
 //! `SIMDINO_BENCH=1 cargo test --test linear -- --nocapture` also prints times on a GPU.
 
@@ -25,7 +26,7 @@ struct Case {
 }
 
 impl Case {
-    /// The same tensors, for another thread.
+    /// Clones handles to the same tensors for another thread.
     fn handle(&self) -> Self {
         Self {
             x: self.x.shallow_clone(),
@@ -47,7 +48,7 @@ fn case(rows: &[i64], inputs: i64, outputs: i64, bias: bool) -> Case {
     }
 }
 
-/// Whether a result is computed by [`fused::linear`] or by libtorch.
+/// The implementation that computes a result: [`fused::linear`] or libtorch.
 #[derive(Clone, Copy)]
 enum By {
     Us,
@@ -63,8 +64,8 @@ impl By {
     }
 }
 
-/// The output and the gradients of input, weight, and bias, in fp64. In bfloat16, weight and bias
-/// are fp32 under autocast.
+/// Returns the output, and the gradients of input, weight, and bias, in fp64. For bfloat16, weight
+/// and bias are in fp32 under autocast.
 fn run(case: &Case, device: Device, kind: Kind, by: By) -> Vec<(&'static str, Tensor)> {
     let mixed = (kind == Kind::BFloat16).then_some(kind);
     let wide = if mixed.is_some() { Kind::Float } else { kind };
@@ -118,7 +119,8 @@ fn what_does_not_fit_is_refused() {
     assert!(fused::linear_supported(CPU, 50_432, 1152, 384).is_err());
 }
 
-/// Rows, and columns before and after. On Hopper, our kernels compute `LARGE`.
+// Shapes of rows, and numbers of input and output columns. On Hopper, we choose the kernels of
+// `LARGE`.
 const SMALL: [(&[i64], i64, i64); 5] = [
     (&[394], 384, 1152),
     (&[2, 197], 384, 384),
@@ -135,7 +137,8 @@ const LARGE: [(&[i64], i64, i64); 6] = [
     (&[51, 197], 1024, 3072),
 ];
 
-/// Says whether our kernels compute a layer; fails if cuBLASLt refused those that the rule takes.
+/// Prints whether we choose the kernel of a layer; fails if cuBLASLt rejected the one that we
+/// chose.
 fn assert_not_refused(device: Device, what: &str, [rows, inputs, outputs]: [i64; 3]) {
     match fused::linear_supported(device, rows, outputs, inputs) {
         Ok(()) => println!("{what}: by us"),
@@ -168,7 +171,7 @@ fn on_a_gpu_it_is_a_product_in_fp64_but_for_rounding() {
 #[test]
 fn threads_compute_the_same() {
     let Some(device) = gpu() else { return };
-    let case = case(&[70, 197], 768, 1152, true); // of no other test, so that all threads look for kernels
+    let case = case(&[70, 197], 768, 1152, true); // new sizes, so that all threads search
     let start = |_| {
         let case = case.handle();
         thread::spawn(move || run(&case, device, Kind::BFloat16, By::Us))
@@ -193,7 +196,7 @@ fn a_graph_computes_the_same() {
         weight.grad().copy()
     };
     let want = {
-        // A recording must not begin while the weight belongs to another step that autograd remembers.
+        // A recording must not start while the weight is part of an autograd graph.
         let eager = autocast(device, mixed, || fused::linear(&x, &weight, None)).unwrap().unwrap();
         [gradient(&eager), eager.detach()]
     };
@@ -215,7 +218,7 @@ fn the_tiles_are_those_that_were_fastest() {
     emulate("linear_tiles.cpp", "PROCESSORS=132", &[]);
 }
 
-/// Forward with and without a bias, and both passes without.
+/// Returns the times of the forward pass with and without a bias, and of both passes without.
 fn times(device: Device, rows: i64, [inputs, outputs]: [i64; 2], by: By) -> [f64; 3] {
     let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::BFloat16, device));
     let (weight, x) = (random([outputs, inputs]), random([rows, inputs]));
@@ -227,7 +230,7 @@ fn times(device: Device, rows: i64, [inputs, outputs]: [i64; 2], by: By) -> [f64
     let (weight, x) = (weight.set_requires_grad(true), x.set_requires_grad(true));
     let both = milliseconds(|| {
         let out = by.linear(&x, &weight, None);
-        // The gradient of this sum is `d_out`; the product and its own pass are the same for all.
+        // The gradient of this sum is `d_out`; the cost of the product is the same for both.
         let sum = (out * &d_out).sum(Kind::Float);
         Tensor::run_backward(&[sum], &[&x, &weight], false, false);
     });

@@ -1,4 +1,4 @@
-//! NCCL, as far as this machine supports it.
+//! Tests NCCL, as far as this machine supports it.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -49,7 +49,7 @@ fn nccl_serves_the_gpu_and_gloo_the_cpu() {
     group.barrier().unwrap();
 }
 
-/// Gradients of a process alone are those without a reducer, wherever they are: by Gloo on the CPU, by
+/// The gradients of a single process are those without a reducer, with Gloo on the CPU and with
 /// NCCL on a GPU.
 #[test]
 fn a_reducer_of_one_process_changes_nothing() {

@@ -1,4 +1,4 @@
-//! Settings of the process, by what libtorch says and does on a CPU.
+//! Tests process-wide settings by how libtorch reports and applies them on a CPU.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -15,7 +15,7 @@ use torch_ext::{is_deterministic, set_deterministic, tf32_allowed, with_tf32};
 
 const WORKSPACE: &str = "CUBLAS_WORKSPACE_CONFIG";
 
-/// The settings are those of all threads of this test binary.
+/// Serializes tests, because all threads share the settings.
 static SETTINGS: Mutex<()> = Mutex::new(());
 
 /// An operation for which libtorch has no deterministic form on any device.
@@ -80,7 +80,7 @@ fn memory_that_nothing_has_written_is_not_filled() {
     let made = || {
         let memory = Tensor::ones([1 << 20], (Kind::Float, Device::Cpu));
         drop(memory);
-        // Of the size that was just freed; with filling, all would be NaN.
+        // Probably reuses the memory that was just freed; if libtorch filled it, all would be NaN.
         Tensor::empty([1 << 20], (Kind::Float, Device::Cpu)).isnan().all().int64_value(&[]) != 0
     };
     set_deterministic(true).unwrap();

@@ -1,4 +1,4 @@
-//! The averaged gradients of two real processes against those of one.
+//! Compares the averaged gradients of two real processes with those of one.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -20,7 +20,7 @@ fn noise(shape: &[i64], seed: usize) -> Tensor {
     ((phase.sin() * 43_758.5).frac() * 2.0).reshape(shape)
 }
 
-/// A small network, of a size that fills several of the buckets used here.
+/// Returns the parameters of a small network that fills several of the buckets used here.
 fn parameters() -> Vec<(String, Tensor)> {
     let shapes: [&[i64]; 5] = [&[16, 6], &[16], &[16, 16], &[16], &[1, 16]];
     let named = |(i, shape): (usize, &&[i64])| {
@@ -29,7 +29,7 @@ fn parameters() -> Vec<(String, Tensor)> {
     shapes.iter().enumerate().map(named).collect()
 }
 
-/// A loss that is a mean over rows. `[n, 6] -> []`
+/// Returns a loss that is a mean over rows. `[n, 6] -> []`
 fn loss(parameters: &[(String, Tensor)], x: &Tensor) -> Tensor {
     let p = |i: usize| &parameters[i].1;
     let hidden = (x.matmul(&p(0).tr()) + p(1)).tanh();
@@ -75,7 +75,7 @@ fn as_half_of_the_batch() {
 fn train_beside_one_process(group: &ProcessGroup, options: ReducerOptions, micro_batches: i64) {
     let (mut shared, mut alone) = (parameters(), parameters());
     if group.rank() == 1 {
-        tch::no_grad(|| shared.iter_mut().for_each(|(_, p)| drop(p.zero_()))); // others than 0's
+        tch::no_grad(|| shared.iter_mut().for_each(|(_, p)| drop(p.zero_()))); // unlike process 0's
     }
     let tensors: Vec<_> = shared.iter().map(|(_, p)| p.shallow_clone()).collect();
     group.broadcast_all(&tensors, 0).unwrap();

@@ -1,4 +1,4 @@
-//! Autocast, generators, memory, and names: on the CPU, and on CUDA if there is a device.
+//! Tests autocast, generators, memory, and names on the CPU, and on CUDA if there is a device.
 
 #[path = "support/processes.rs"]
 mod processes;
@@ -15,7 +15,7 @@ use torch_ext::{
 
 const CPU: Device = Device::Cpu;
 
-/// The generator is one for all threads of this test binary.
+/// Serializes tests, because all threads share the generator.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
 fn product_kind() -> Kind {
@@ -113,7 +113,7 @@ fn names_and_versions_are_told() {
     assert!(torch_ext::libtorch_version().starts_with("2."));
     assert!(!torch_ext::device_name(CPU).is_empty());
     if let Some(version) = torch_ext::cuda_version() {
-        // Linkers drop a library that nobody refers to; then no device would ever be seen.
+        // Linkers drop a library without references; libtorch would then find no device.
         let libraries = std::fs::read_to_string("/proc/self/maps").unwrap();
         assert!(libraries.contains("libtorch_cuda.so"), "libtorch_cuda is not linked");
         let major: u32 = version.split('.').next().unwrap().parse().unwrap();
@@ -152,7 +152,8 @@ fn a_missing_device_is_an_error_and_a_present_one_answers() {
 
 const BACKTRACES: &str = "TORCH_SHOW_CPP_STACKTRACES";
 
-/// An error of the shim in a process of its own, whose environment says whether a backtrace is wanted.
+/// Starts a process that prints an error of the shim, with an environment that requests a backtrace
+/// or not.
 #[test]
 fn a_backtrace_is_kept_where_it_is_asked_for() {
     let words = |value: &str| {
@@ -190,7 +191,7 @@ fn a_trace_names_the_operators_that_ran_forward_and_backward() {
     for name in ["aten::matmul", "MmBackward0"] {
         assert!(text.contains(name), "{name} is not in the trace");
     }
-    // A body that fails, and a folder that is missing, leave a profiler that starts again.
+    // The profiler can be started again after a failure of the body or a missing folder.
     let failed = profile(&path, CPU, || Err::<(), _>(torch_ext::Error::AutocastKind(Kind::Int8)));
     assert!(failed.unwrap_err().to_string().contains("autocast"));
     let nowhere = profile(&dir.path().join("none/trace.json"), CPU, product);

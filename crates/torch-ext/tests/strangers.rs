@@ -1,5 +1,5 @@
-//! An address at which no store answers: with each kind of real socket, the wait ends in time, with
-//! a clear message.
+//! Tests addresses at which no store responds: with each kind of real socket, the wait ends in time
+//! and with a clear message.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ use torch_ext::{ProcessGroup, Rendezvous};
 const SHORT: Duration = Duration::from_secs(3);
 const LONG: Duration = Duration::from_secs(60);
 
-/// What process 1 of 2 says about a meeting place, and how long it took.
+/// Returns the error of process 1 of 2 at an address, and how long it took.
 fn said(host: &str, port: u16, timeout: Duration) -> (String, Duration) {
     let start = Instant::now();
     let error =
@@ -28,7 +28,8 @@ fn said(host: &str, port: u16, timeout: Duration) -> (String, Duration) {
     (error[words.len()..].to_owned(), start.elapsed())
 }
 
-/// A listener that treats each connection like this, until the test program ends.
+/// Starts a listener that handles each connection with `treat` until the test program ends, and
+/// returns its port.
 fn listener(treat: impl Fn(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -72,7 +73,7 @@ fn so_is_one_that_repeats_what_it_hears_and_one_that_says_little() {
 
 #[test]
 fn a_listener_that_never_answers_is_left_in_time() {
-    // The system takes the connections; nobody looks at them.
+    // The system accepts connections, but no program reads from them.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (error, took) = said("127.0.0.1", listener.local_addr().unwrap().port(), SHORT);
     assert!(error.starts_with("what listens there does not answer ("), "{error}");
@@ -105,7 +106,7 @@ fn a_host_without_an_address_is_named() {
 #[test]
 fn process_0_says_that_its_port_is_taken() {
     for address in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
-        let Ok(taken) = TcpListener::bind(address) else { continue }; // a machine without IPv6
+        let Ok(taken) = TcpListener::bind(address) else { continue }; // the machine has no IPv6
         let port = taken.local_addr().unwrap().port();
         let start = Instant::now();
         let error = ProcessGroup::join(Rendezvous::new("127.0.0.1", port, 0, 2, LONG)).unwrap_err();

@@ -1,4 +1,4 @@
-//! Copies to a device: from ordinary memory on the CPU, and on CUDA if there is a device.
+//! Tests copies to the CPU and, if there is one, to a CUDA device.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -8,7 +8,7 @@ use std::thread;
 use tch::{Cuda, Device, Kind, Tensor};
 use torch_ext::{HostBuffer, HostPool, Uploader};
 
-/// The CPU, and a GPU where there is one.
+/// Returns the CPU and, if there is one, a GPU.
 fn devices() -> Vec<Device> {
     if Cuda::is_available() {
         return vec![Device::Cpu, Device::Cuda(0)];
@@ -17,7 +17,7 @@ fn devices() -> Vec<Device> {
     vec![Device::Cpu]
 }
 
-/// A buffer of bytes that no other number has.
+/// Returns a buffer whose bytes depend on `number`.
 fn filled(pool: &HostPool, len: usize, number: usize) -> HostBuffer {
     let mut buffer = pool.take(len).unwrap();
     for (place, byte) in buffer.as_mut().iter_mut().enumerate() {
@@ -34,7 +34,7 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
     Vec::try_from(tensor.to_device(Device::Cpu).view([-1])).unwrap()
 }
 
-/// Something that keeps the device busy for some milliseconds.
+/// Keeps the device busy for some milliseconds.
 fn busy(device: Device) -> Tensor {
     let side = if device.is_cuda() { 4096 } else { 64 };
     let x = Tensor::ones([side, side], (Kind::Float, device));
@@ -54,7 +54,8 @@ fn what_arrives_is_what_was_sent_however_often_the_memory_is_used_again() {
             let buffer = filled(&pool, LEN, number);
             places.insert(buffer.as_ref().as_ptr());
             let sent = uploader.send(buffer, Kind::Uint8, &[3, 1 << 10, 1 << 10]).unwrap();
-            // What was sent before is used while this is on its way, behind other work of the device.
+            // The previous upload is used while this one is in flight, behind other work of the
+            // device.
             let before = ahead.replace(sent);
             let _work = busy(device);
             if let Some(before) = before {
@@ -107,13 +108,13 @@ fn memory_comes_back_from_whoever_drops_it_and_sizes_are_kept_apart() {
         let known = [place(&first), place(&second)];
         assert_ne!(known[0], known[1]);
         assert_eq!((first.as_ref().len(), pool.take(0).unwrap().as_ref().len()), (large, 0));
-        // Unsent, sent and not received, sent by another thread.
+        // Buffers return unsent, after being sent but not received, and from another thread.
         drop(first);
         drop(uploader.send(second, Kind::Uint8, &[large as i64]).unwrap());
         let other = pool.clone();
         let from_thread = thread::spawn(move || place(&filled(&other, large, 1))).join().unwrap();
         assert!(known.contains(&from_thread));
-        // A few bytes do not take the place of many, and vary without more memory.
+        // Small buffers do not occupy large ones, and share memory despite different sizes.
         let small: HashSet<usize> =
             (900..1000).map(|len| place(&pool.take(len).unwrap())).collect();
         assert_eq!(small.len(), 1);
@@ -150,7 +151,7 @@ fn page_locked_memory_is_what_a_gpu_gets() {
         let pool = HostPool::new(device).unwrap();
         let buffer = filled(&pool, 1 << 16, 3);
         let place = buffer.as_ref().as_ptr() as usize;
-        // SAFETY: the buffer outlives the tensor, which only asks what kind of memory it is.
+        // SAFETY: the buffer outlives the tensor, which only queries the kind of memory.
         let view = unsafe {
             let size = [1 << 16];
             Tensor::from_blob(place as *const u8, &size, &[1], Kind::Uint8, Device::Cpu)

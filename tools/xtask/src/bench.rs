@@ -1,4 +1,4 @@
-//! `cargo xtask bench step`: the training step of a config beside the same step in PyTorch.
+//! `cargo xtask bench step`: compares the training step of a config with the same step in PyTorch.
 
 use std::ffi::OsString;
 
@@ -11,10 +11,10 @@ use crate::{process, setup};
 
 const CONFIG: &str = "configs/demo.yaml";
 const PEER: &str = "benches/peers/step.py";
-/// What the peer needs beside torch; torchvision is the one made for torch 2.11.
+/// Packages that the peer needs besides torch; torchvision is the one for torch 2.11.
 const PEER_PACKAGES: [&str; 2] = ["timm==1.0.22", "torchvision==0.26.0"];
 
-/// What was asked for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq)]
 struct Request {
     config: String,
@@ -23,10 +23,10 @@ struct Request {
     overrides: Vec<String>,
 }
 
-/// Runs simdino and its peers one after the other and prints one table.
+/// Runs simdino and its peers one after the other, and prints a table.
 ///
 /// # Errors
-/// A wrong option, or whichever program failed.
+/// Returns an error if an option is invalid or a program fails.
 pub fn step(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let request = parse(arguments)?;
     setup::run(workspace)?;
@@ -86,12 +86,12 @@ fn parse(arguments: &[String]) -> Result<Request> {
     Ok(request)
 }
 
-/// A Python with torch for the peers; timm is added to `.venv` where it is missing.
+/// Returns a Python with torch for the peers. Adds timm to `.venv` if it is missing.
 fn peer_python(workspace: &Workspace) -> Result<Option<OsString>> {
     python_with(workspace, "timm.models", &PEER_PACKAGES)
 }
 
-/// A Python with torch; `packages` are added to `.venv` where `module` cannot be imported.
+/// Returns a Python with torch. Adds `packages` to `.venv` if `module` cannot be imported.
 pub(crate) fn python_with(
     workspace: &Workspace,
     module: &str,
@@ -124,7 +124,7 @@ fn peer(
     Ok((format!("{} {mode}", result["peer"].as_str().unwrap_or("torch")), result))
 }
 
-/// One line a program: device, img/s, ratio to simdino, time of a step, peak memory.
+/// Formats one line per program: device, img/s, ratio to simdino, time of a step, and peak memory.
 fn table(rows: &[(String, Value)]) -> String {
     let ours = rows.first().and_then(|(_, row)| row["img_s"].as_f64());
     let mut text = format!(

@@ -1,4 +1,4 @@
-//! `cargo xtask bench coding-rate`: the closed form beside autograd through Cholesky.
+//! `cargo xtask bench coding-rate`: compares the closed form with autograd through Cholesky.
 
 use std::fs;
 use std::path::Path;
@@ -9,12 +9,12 @@ use crate::fail::{Context, Result, failed, usage};
 use crate::workspace::Workspace;
 use crate::{process, setup};
 
-/// Sizes of the criterion bench, as it names them.
+/// Names of the sizes in the Criterion benchmark.
 const SIZES: [&str; 5] = ["64x256", "64x768", "512x256", "1024x256", "8x64x256"];
-/// Where criterion leaves what it measured.
+/// Folder with the results of Criterion.
 const RESULTS: &str = "target/criterion/coding_rate";
 
-/// Medians of one size, in microseconds.
+/// Median times of one size, in microseconds.
 #[derive(Debug, Clone, Copy)]
 struct Times {
     closed_form: f64,
@@ -22,10 +22,10 @@ struct Times {
     gram: f64,
 }
 
-/// Runs the criterion bench and prints its ratios.
+/// Runs the Criterion benchmark and prints its ratios.
 ///
 /// # Errors
-/// A wrong option, or the bench failed.
+/// Returns an error if an option is invalid or the benchmark fails.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let json = match arguments {
         [] => false,
@@ -33,7 +33,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         [word, ..] => return usage(format!("bench coding-rate does not take '{word}'")),
     };
     setup::run(workspace)?;
-    // The profile of everything else here: its libtorch bindings are compiled already.
+    // The profile of other builds, so that the libtorch bindings are not compiled again.
     let bench = ["bench", "--package", "benches", "--bench", "coding_rate", "--profile", "dev"];
     process::run(&mut workspace.cargo(&bench))?;
     let mut rows = Vec::new();
@@ -85,7 +85,7 @@ fn table(rows: &[(&str, Times)]) -> String {
     text
 }
 
-/// How many times faster than autograd, by size; and how many times the Gram product.
+/// Returns, by size, the speedup over autograd, and the time relative to the Gram product.
 fn summary(rows: &[(&str, Times)]) -> Value {
     let rounded = |x: f64| json!((x * 100.0).round() / 100.0);
     let mut summary: Map<String, Value> = rows

@@ -1,4 +1,5 @@
-//! `cargo xtask bench data`: the data pipeline beside torchvision + Pillow and albumentations.
+//! `cargo xtask bench data`: compares the data pipeline with torchvision + Pillow and
+//! albumentations.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,12 +13,12 @@ use crate::workspace::Workspace;
 use crate::{bench, process, setup};
 
 const PEER: &str = "benches/peers/data.py";
-/// What the peers need beside torch.
+/// Packages that the peers need besides torch.
 pub const PEER_PACKAGES: [&str; 2] = ["torchvision==0.26.0", "albumentations==2.0.8"];
-/// Drawn where there is no folder of photographs.
+/// Images that are drawn if there is no folder of photographs.
 const DRAWN: Synthetic = Synthetic { count: 100, size: 450, seed: 0 };
 
-/// What was asked for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq)]
 struct Request {
     images: Option<PathBuf>,
@@ -26,7 +27,7 @@ struct Request {
     json: bool,
 }
 
-/// The programs of one round, in images per second.
+/// Images per second of each program in one round.
 #[derive(Debug, Clone, Copy)]
 struct Round {
     ours: f64,
@@ -40,7 +41,7 @@ struct Round {
 /// Runs simdino and its peers one after the other, several times, and prints medians.
 ///
 /// # Errors
-/// A wrong option, or whichever program failed.
+/// Returns an error if an option is invalid or a program fails.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let request = parse(arguments)?;
     setup::run(workspace)?;
@@ -91,7 +92,7 @@ fn parse(arguments: &[String]) -> Result<Request> {
     Ok(request)
 }
 
-/// The photographs of the test data where there are any, or else drawn images.
+/// Returns the photographs of the test data if there are any, or else draws images.
 fn default_images(workspace: &Workspace, simdino: &Simdino<'_>) -> Result<PathBuf> {
     if let Some(photos) = photographs_of_test_data(workspace)? {
         return Ok(photos);
@@ -104,10 +105,10 @@ fn default_images(workspace: &Workspace, simdino: &Simdino<'_>) -> Result<PathBu
     Ok(simdino::images(&drawn))
 }
 
-/// The photographs of the test data, for benches that have no program to draw images with.
+/// Returns the photographs of the test data, for benchmarks that cannot draw images.
 ///
 /// # Errors
-/// There are none.
+/// Returns an error if there are no photographs.
 pub fn photographs(workspace: &Workspace) -> Result<PathBuf> {
     match photographs_of_test_data(workspace)? {
         Some(photos) => Ok(photos),
@@ -115,7 +116,7 @@ pub fn photographs(workspace: &Workspace) -> Result<PathBuf> {
     }
 }
 
-/// Unpacks them below `target`.
+/// Unpacks the photographs of the test data below `target`.
 fn photographs_of_test_data(workspace: &Workspace) -> Result<Option<PathBuf>> {
     let folder = workspace.path("target/bench");
     fs::create_dir_all(&folder).context(|| format!("cannot create {}", folder.display()))?;
@@ -161,7 +162,7 @@ fn number(value: &Value) -> Result<f64> {
     }
 }
 
-/// Medians over the rounds; ratios are medians of the rounds' own ratios.
+/// Returns medians over the rounds. Ratios are medians of the ratios of the rounds.
 fn summary(rounds: &[Round]) -> Value {
     let median = |of: fn(&Round) -> f64| {
         let mut values: Vec<f64> = rounds.iter().map(of).collect();

@@ -1,4 +1,4 @@
-//! `cargo xtask bench eval`: evaluations on frozen features beside torch and scikit-learn.
+//! `cargo xtask bench eval`: compares evaluations on frozen features with torch and scikit-learn.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -15,20 +15,21 @@ use crate::{bench, process, setup};
 const PEER: &str = "benches/peers/eval.py";
 const PEER_PACKAGES: [&str; 4] =
     ["scikit-learn==1.7.2", "timm==1.0.22", "torchvision==0.26.0", "faiss-cpu==1.15.1"];
-/// Where features and images are put.
+/// Folder for features and images.
 const FOLDER: &str = "target/bench-eval";
-/// The images that are embedded.
+/// Images whose features are extracted.
 const DRAWN: Synthetic = Synthetic { count: 64, size: 320, seed: 0 };
-/// What is measured, in the order of the table.
+/// The measured evaluations, in the order of the table.
 const KINDS: [&str; 5] = ["knn", "logreg", "linear_grid", "extract", HUMMINGBIRD];
-/// The search of nearest patches of in-context segmentation, which has programs of its own.
+/// The nearest-patch search of in-context segmentation, which separate programs measure.
 const HUMMINGBIRD: &str = "hummingbird";
 const HUMMINGBIRD_PEER: &str = "benches/peers/hummingbird.py";
 
-/// Runs simdino and its peers one after the other on the same features and prints ratios.
+/// Runs simdino and its peers one after the other on the same features, and prints ratios. A
+/// missing peer is null in the summary.
 ///
 /// # Errors
-/// A wrong option, or simdino failed. A peer that is missing is null in the summary.
+/// Returns an error if an option is invalid or simdino fails.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let (mut json, mut options) = (false, Vec::new());
     for word in arguments {
@@ -81,14 +82,15 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Times of the search in simdino and in its peers.
+/// Returns the times of the search in simdino and its peers.
 fn hummingbird(
     workspace: &Workspace,
     simdino: &Simdino<'_>,
     python: &OsStr,
     threads: &Value,
 ) -> Result<Value> {
-    // In one call: alone, the example would be built with other features of what both depend on.
+    // Built together, because alone, the example would build shared dependencies with other
+    // features.
     process::run(&mut workspace.cargo(&[
         "build",
         "--package=trainer",
@@ -134,7 +136,7 @@ fn table(ours: &Value, theirs: &Value) -> String {
     text + &losses(ours, theirs)
 }
 
-/// The minima that both regressions reached: the lower one is the better fit.
+/// Describes the minima that both regressions reached; the lower one is the better fit.
 fn losses(ours: &Value, theirs: &Value) -> String {
     let empty = Vec::new();
     let list = |of: &Value| of["losses"].as_array().unwrap_or(&empty).clone();
@@ -145,7 +147,7 @@ fn losses(ours: &Value, theirs: &Value) -> String {
     pairs.map(line).collect()
 }
 
-/// How many times as long the peer takes.
+/// Returns the time of the peer relative to ours.
 fn ratio(ours: &Value, theirs: &Value, kind: &str) -> Option<f64> {
     let ours = ours["seconds"][kind].as_f64().filter(|&seconds| seconds > 0.0)?;
     Some(theirs["seconds"][kind].as_f64()? / ours)

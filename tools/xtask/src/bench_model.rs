@@ -1,10 +1,10 @@
-//! `cargo xtask bench model`: the backbone beside timm's in PyTorch eager, and loading beside
-//! reading.
+//! `cargo xtask bench model`: compares the backbone with timm's in PyTorch eager mode, and loading
+//! weights with reading a file.
 //!
-//! Memory is measured in runs of its own in which the C library gives back at once whatever a tensor
-//! no longer needs. Otherwise the numbers depend on how its heap happens to be cut up: of either
-//! program they differed by up to 7% from run to run, and so did their ratio. What the heap takes
-//! with its gaps is reported beside it.
+//! Memory is measured in separate runs in which the C library returns freed memory to the system
+//! immediately. Otherwise, the numbers depend on the fragmentation of the heap: those of either
+//! program, and their ratio, varied by up to 7% from run to run. The size of the heap with its gaps
+//! is reported as well.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,23 +19,24 @@ use crate::{process, setup};
 
 const PEER: &str = "benches/peers/model.py";
 const PEER_PACKAGES: [&str; 2] = ["timm==1.0.22", "torchvision==0.26.0"];
-/// Where the large file is written and deleted.
+/// Folder in which the large file is written and deleted.
 const SCRATCH: &str = "target/bench-model";
 const ROUNDS: usize = 3;
 const STEPS: &str = "8";
 const STEPS_OF_MEMORY: &str = "2";
 const THREADS: &str = "2";
 
-/// Read by glibc: larger pieces of memory come from the system, and go back to it when they are freed.
+/// Environment variable of glibc that makes larger allocations come directly from the system, and
+/// return to it when they are freed.
 const NO_HEAP: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "65536");
 
-/// The fastest pass and the least memory of some rounds.
+/// The fastest pass and the least memory over several rounds.
 #[derive(Debug, Clone, Copy)]
 struct Best {
     step_ms: f64,
-    /// Of tensors alone.
+    /// Peak memory of tensors alone.
     peak_mib: f64,
-    /// With the gaps of the heap.
+    /// Peak memory including the gaps of the heap.
     heap_mib: f64,
 }
 
@@ -43,7 +44,7 @@ impl Best {
     const NONE: Self =
         Self { step_ms: f64::INFINITY, peak_mib: f64::INFINITY, heap_mib: f64::INFINITY };
 
-    /// One more run for the time and one for the memory.
+    /// Adds a run for the time and one for the memory.
     fn with(self, timed: &Value, measured: &Value) -> Result<Self> {
         let number = |run: &Value, key: &str| match run[key].as_f64() {
             Some(number) => Ok(number),
@@ -58,10 +59,10 @@ impl Best {
     }
 }
 
-/// Runs both programs in turns and prints their ratios.
+/// Runs both programs in turns, and prints their ratios.
 ///
 /// # Errors
-/// A wrong option, no Python with torch, or whichever program failed.
+/// Returns an error if an option is invalid, there is no Python with torch, or a program fails.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let json = match arguments {
         [] => false,
@@ -104,7 +105,7 @@ fn with_word(workspace: &Workspace, program: &OsStr, word: &str) -> Command {
     command
 }
 
-/// Runs a program twice, for its time and for its memory.
+/// Runs a program twice, once for its time and once for its memory.
 fn round(best: Best, more: &[&str], program: &dyn Fn() -> Command) -> Result<Best> {
     let run = |steps: &str, heap: &[(&str, &str)]| {
         let mut program = program();
@@ -139,7 +140,7 @@ fn table([simdino, timm, again]: [Best; 3], load: &Value) -> String {
     text
 }
 
-/// Ours over theirs.
+/// Returns the ratios of our numbers to theirs.
 fn summary([simdino, timm, again]: [Best; 3], load: &Value) -> Value {
     let rounded = |x: f64| json!((x * 1000.0).round() / 1000.0);
     json!({

@@ -1,4 +1,5 @@
-//! `cargo xtask bench objects`: cuts, CRF and label propagation beside scipy, pydensecrf and torch.
+//! `cargo xtask bench objects`: compares cuts, CRF, and label propagation with SciPy, pydensecrf,
+//! and torch.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,10 +16,11 @@ const PEER_PACKAGES: [&str; 3] = ["scipy==1.17.1", "pydensecrf2==1.1", "pillow==
 const SCRATCH: &str = "target/bench/objects";
 const VENV: &str = "target/bench/objects-venv";
 
-/// Name of a ratio, and whose seconds it compares: the sums of the keys of each side.
+/// Name of a ratio, and the keys of each side whose times are summed and compared.
 type Ratio = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-/// `ncut` is the eigenvector of a graph that is there; `cut` begins at the features, so that both sides compute the graph.
+/// `ncut` computes the eigenvector of a given graph; `cut` starts from the features, so that both
+/// sides also compute the graph.
 const RATIOS: [Ratio; 9] = [
     ("ncut_900", &["dense_900"], &["solve_900"]),
     ("ncut_3600", &["dense_3600"], &["solve_3600"]),
@@ -31,7 +33,8 @@ const RATIOS: [Ratio; 9] = [
     ("vos", &["vos"], &["vos"]),
 ];
 
-/// How much results may differ: of vectors up to sign, relative to the largest entry; of probabilities.
+/// Largest differences of results: of vectors up to sign, relative to the largest entry, and of
+/// probabilities.
 const DIFFERENCES: [(&str, f64); 4] = [
     ("difference_dense_900", 1e-6),
     ("difference_dense_3600", 1e-6),
@@ -39,10 +42,11 @@ const DIFFERENCES: [(&str, f64); 4] = [
     ("difference_vos", 1e-4),
 ];
 
-/// Runs both sides on the same input, each in one thread, and prints their ratios.
+/// Runs both sides on the same input, each with one thread, and prints their ratios.
 ///
 /// # Errors
-/// A wrong option, no Python with torch, whichever program failed, or results that differ.
+/// Returns an error if an option is invalid, there is no Python with torch, a program fails, or
+/// results differ.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let json = match arguments {
         [] => false,
@@ -72,12 +76,13 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
 struct Peer<'a> {
     workspace: &'a Workspace,
     python: PathBuf,
-    /// Where torch is.
+    /// The folder that contains torch.
     packages: String,
 }
 
 impl<'a> Peer<'a> {
-    /// Makes a virtual environment with scipy and pydensecrf, beside the one that has torch.
+    /// Creates a virtual environment with SciPy and pydensecrf, separate from the one that has
+    /// torch.
     fn new(workspace: &'a Workspace) -> Result<Self> {
         let Some(torch): Option<OsString> = setup::python_with_torch(workspace) else {
             return failed(format!("no python3 here imports torch {}", setup::TORCH));
@@ -113,7 +118,7 @@ impl<'a> Peer<'a> {
     }
 }
 
-/// A photograph of the test data, where there is any.
+/// Returns a photograph of the test data, if there is any.
 fn photo(workspace: &Workspace, folder: &Path) -> Result<Option<PathBuf>> {
     let pack = std::env::var_os("SIMDINO_TEST_DATA")
         .map(|data| Path::new(&data).join("coco_mini.tar"))
@@ -139,7 +144,7 @@ fn seconds(side: &Value, keys: &[&str]) -> Result<f64> {
     Ok(sum)
 }
 
-/// Their time over ours, and what else is worth a look.
+/// Returns ratios of their times to ours, and further numbers of interest.
 fn summary(ours: &Value, theirs: &Value) -> Result<Map<String, Value>> {
     let rounded = |x: f64| json!((x * 100.0).round() / 100.0);
     let mut summary = Map::new();
@@ -173,7 +178,7 @@ fn table(ours: &Value, theirs: &Value, summary: &Map<String, Value>) -> String {
     text
 }
 
-/// An error where results are not the same.
+/// Returns an error if results differ by more than is allowed.
 fn differing(theirs: &Value) -> Result<()> {
     for (name, most) in DIFFERENCES {
         match theirs[name].as_f64() {

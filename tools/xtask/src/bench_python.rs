@@ -1,4 +1,5 @@
-//! `cargo xtask bench python`: the wheel `simdino` beside what it replaces in a training loop.
+//! `cargo xtask bench python`: compares the wheel `simdino` with what it replaces in a training
+//! loop.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,10 +14,10 @@ use crate::workspace::Workspace;
 use crate::{bench, bench_data, process, setup, wheels};
 
 const SCRIPT: &str = "benches/peers/python.py";
-/// Where the wheel is installed.
+/// Folder in which the wheel is installed.
 const INSTALLED: &str = "target/bench/python";
 
-/// What was asked for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq)]
 struct Request {
     images: Option<PathBuf>,
@@ -24,10 +25,10 @@ struct Request {
     json: bool,
 }
 
-/// Builds the wheel, installs it into a folder of its own, and measures.
+/// Builds the wheel, installs it into a separate folder, and runs the measurements.
 ///
 /// # Errors
-/// A wrong option, or whichever program failed.
+/// Returns an error if an option is invalid or a program fails.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let request = parse(arguments)?;
     setup::run(workspace)?;
@@ -74,7 +75,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A number with two decimals.
+/// Rounds a number to two decimals.
 fn rounded(number: &Value) -> Value {
     json!((number.as_f64().unwrap_or_default() * 100.0).round() / 100.0)
 }
@@ -102,11 +103,11 @@ fn parse(arguments: &[String]) -> Result<Request> {
     Ok(request)
 }
 
-/// Installs the wheel, and gives its size in bytes.
+/// Installs the wheel, and returns its size in bytes.
 fn install(workspace: &Workspace, python: &OsString, folder: &Path) -> Result<u64> {
     let dist = folder.with_extension("dist");
     for folder in [folder, &dist] {
-        let _ = fs::remove_dir_all(folder); // of an earlier run
+        let _ = fs::remove_dir_all(folder); // may be left by an earlier run
     }
     let wheel = wheels::library::make(workspace, &dist, Glibc::Here)?;
     let mut pip = workspace.command(python);

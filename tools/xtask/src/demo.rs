@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: from a clone to a trained backbone and a number that says it learned.
+//! `cargo xtask demo`: trains a backbone from a fresh clone, and evaluates what it has learned.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use crate::setup;
 use crate::simdino::{self, Knn, Simdino, Synthetic};
 use crate::workspace::Workspace;
 
-/// Its probe names the two folders below.
+/// The config, whose probe refers to the two folders below.
 const CONFIG: &str = "configs/demo.yaml";
 const TRAIN: Synthetic = Synthetic { count: 4000, size: 64, seed: 0 };
 const TEST: Synthetic = Synthetic { count: 1000, size: 64, seed: 1 };
 
-/// Runs the demo; `overrides` are `key=value` settings for the training.
+/// Runs the demo. `overrides` are `key=value` settings for the training.
 ///
 /// # Errors
-/// One sentence from whichever step stopped.
+/// Returns the error of the step that failed.
 pub fn run(workspace: &Workspace, overrides: &[String]) -> Result<()> {
     if let Some(word) = overrides.iter().find(|word| word.starts_with('-') || !word.contains('=')) {
         return Err(Fail::Usage(format!("demo takes key=value settings, not '{word}'")));
@@ -61,13 +61,13 @@ fn summary(knn: &Knn, report: &Path) {
     );
 }
 
-/// Draws `set` into `dir`, unless the same is there from an earlier demo.
+/// Draws `set` into `dir`, unless it is already there from an earlier demo.
 ///
 /// # Errors
-/// When the drawing fails or the disk does not take it.
+/// Returns an error if drawing fails or a file cannot be written.
 pub fn draw(ws: &Workspace, simdino: &Simdino<'_>, dir: &Path, set: Synthetic) -> Result<()> {
     let full = ws.path(dir);
-    let stamp = full.join("complete.txt"); // written last
+    let stamp = full.join("complete.txt"); // written last, so it marks a complete set
     let wanted = format!("{set:?}\n");
     if fs::read_to_string(&stamp).is_ok_and(|text| text == wanted) {
         return Ok(());
@@ -80,7 +80,8 @@ pub fn draw(ws: &Workspace, simdino: &Simdino<'_>, dir: &Path, set: Synthetic) -
     fs::write(&stamp, wanted).context(|| format!("cannot write {}", stamp.display()))
 }
 
-/// `runs/NAME`, or the first `runs/NAME-2`, `-3`, ... that is not there: no run is overwritten.
+/// Returns `runs/NAME`, or the first of `runs/NAME-2`, `-3`, ... that does not exist, so that no
+/// run is overwritten.
 fn fresh_run(workspace: &Workspace, name: &str) -> PathBuf {
     let numbered = |n: u32| match n {
         1 => PathBuf::from(format!("runs/{name}")),

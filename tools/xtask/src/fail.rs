@@ -1,21 +1,21 @@
-//! Why a command stopped, in one sentence for the person who typed it.
+//! Errors of commands, each with one sentence for the user.
 
 use std::fmt;
 
-/// Why a command stopped.
+/// The reason why a command failed.
 #[derive(Debug)]
 pub enum Fail {
-    /// The command line was wrong; exit code 2.
+    /// The command line is invalid; exit code 2.
     Usage(String),
-    /// Something did not work; exit code 1.
+    /// Something failed; exit code 1.
     Failed(String),
 }
 
-/// What every step here gives.
+/// Result type of this program.
 pub type Result<T> = std::result::Result<T, Fail>;
 
 impl Fail {
-    /// Exit code of the process.
+    /// Returns the exit code of the process.
     pub fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
@@ -32,19 +32,19 @@ impl fmt::Display for Fail {
     }
 }
 
-/// A failure with this sentence.
+/// Returns a failure with this sentence.
 pub fn failed<T>(sentence: impl Into<String>) -> Result<T> {
     Err(Fail::Failed(sentence.into()))
 }
 
-/// A wrong command line, with this sentence.
+/// Returns an error about the command line with this sentence.
 pub fn usage<T>(sentence: impl Into<String>) -> Result<T> {
     Err(Fail::Usage(sentence.into()))
 }
 
-/// Turns an error of the file system into a sentence.
+/// Adds context to an error.
 pub trait Context<T> {
-    /// `what` says what was tried, on which path: "cannot write /x/y".
+    /// Puts `what` in front of an error: what failed, and on which path, as in "cannot write /x/y".
     fn context(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 

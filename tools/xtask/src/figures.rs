@@ -1,17 +1,17 @@
-//! `cargo xtask docs-figures`: the figures of the documents, drawn by our own commands.
+//! `cargo xtask docs-figures`: draws the figures of the documents with the program itself.
 
 use crate::fail::Result;
 use crate::simdino::Simdino;
 use crate::workspace::Workspace;
 use crate::{process, setup};
 
-/// Figure of docs/OBJECTIVES.md.
+/// A figure of docs/OBJECTIVES.md.
 const GRADIENT_SCALE: &str = "docs/figures/gradient-scale.svg";
 
-/// Draws all of them.
+/// Draws all figures.
 ///
 /// # Errors
-/// The build or a command failed.
+/// Returns an error if the build or a command fails.
 pub fn run(workspace: &Workspace) -> Result<()> {
     setup::run(workspace)?;
     let simdino = Simdino::build(workspace)?;

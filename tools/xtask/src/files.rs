@@ -1,4 +1,4 @@
-//! Files of the repository, and of what is made to travel: found, read, copied, written, stripped.
+//! File operations on the repository and on release archives.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -8,16 +8,16 @@ use crate::fail::{Context, Result};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// Folders that are not ours, or that a program fills.
+/// Folders that are skipped, because their contents are generated or not ours.
 const SKIPPED: [&str; 5] = ["target", "runs", "gpu-bundle", "fixtures", "__pycache__"];
 
-/// Folders that begin with a dot and are ours.
+/// Hidden folders that are not skipped.
 const DOTTED: [&str; 3] = [".github", ".ci", ".cargo"];
 
-/// Returns every file of the repository that we wrote, in order.
+/// Returns every file of the repository that we wrote, sorted.
 ///
 /// # Errors
-/// A folder that cannot be read.
+/// Returns an error if a folder cannot be read.
 pub fn ours(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut waiting = vec![root.to_owned()];
@@ -42,53 +42,53 @@ pub fn ours(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Reads the text of one file.
+/// Reads a text file.
 ///
 /// # Errors
-/// Names the file.
+/// Returns an error that names the file.
 pub fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))
 }
 
-/// Copies one file.
+/// Copies a file.
 ///
 /// # Errors
-/// Names both files.
+/// Returns an error that names both files.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to)
         .context(|| format!("cannot copy {} to {}", from.display(), to.display()))
         .map(drop)
 }
 
-/// Writes one file.
+/// Writes a text file.
 ///
 /// # Errors
-/// Names the file.
+/// Returns an error that names the file.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).context(|| format!("cannot write {}", path.display()))
 }
 
-/// Makes a folder, and those above it.
+/// Creates a folder and its parents.
 ///
 /// # Errors
-/// Names the folder.
+/// Returns an error that names the folder.
 pub fn make_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).context(|| format!("cannot make {}", path.display()))
 }
 
-/// Lets everyone run a file.
+/// Makes a file executable for everyone.
 ///
 /// # Errors
-/// Names the file.
+/// Returns an error that names the file.
 pub fn make_executable(path: &Path) -> Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o755))
         .context(|| format!("cannot make {} executable", path.display()))
 }
 
-/// Copies a program without what only a debugger reads.
+/// Copies a program without its symbols.
 ///
 /// # Errors
-/// `strip` is missing, or fails.
+/// Returns an error if `strip` is missing or fails.
 pub fn strip(workspace: &Workspace, from: &Path, to: &Path) -> Result<()> {
     process::run(workspace.command("strip").arg("-o").arg(to).arg(from))
 }

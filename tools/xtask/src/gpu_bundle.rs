@@ -1,5 +1,5 @@
-//! `cargo xtask gpu-bundle`: the folder that travels to a machine with a GPU and no Rust, where
-//! `gpu_check.py` in it runs everything.
+//! `cargo xtask gpu-bundle`: creates a folder to copy to a machine that has a GPU but no Rust,
+//! where its `gpu_check.py` runs all checks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use crate::workspace::Workspace;
 use crate::{process, setup};
 
 const OUT: &str = "gpu-bundle";
-/// What may travel at once is 64 MiB; the repository itself takes a part of it.
+/// Largest size of the folder, which should fit in 64 MiB together with the repository.
 const MOST_BYTES: u64 = 56 << 20;
-/// Files that are copied as they are.
+/// Files that are copied unchanged, and their names in the folder.
 const FILES: [(&str, &str); 9] = [
     ("tools/gpu_check.py", "gpu_check.py"),
     ("tools/gpu_parts.py", "gpu_parts.py"),
@@ -28,27 +28,28 @@ const FILES: [(&str, &str); 9] = [
     ("configs/simdino_vitb16_in1k.yaml", "configs/simdino_vitb16_in1k.yaml"),
     ("configs/simdino_vitl16_in1k.yaml", "configs/simdino_vitl16_in1k.yaml"),
 ];
-/// Tests of torch-ext that have something to say of a GPU.
+/// Tests of torch-ext that use a GPU.
 const TESTS: [&str; 9] =
     ["nccl", "reducer", "runtime", "foreach", "fused", "attention", "linear", "transfer", "graph"];
-/// Name of a peer's config, ours, and its batch, which fits a GPU of 80 GB.
+/// Name of a peer's config, our config, and the batch size, which fits a GPU with 80 GB.
 const PEERS: [(&str, &str, u32); 3] = [
     ("S", "configs/simdino_vits16_in1k.yaml", 128),
     ("B", "configs/simdino_vitb16_in1k.yaml", 128),
     ("L", "configs/simdino_vitl16_in1k.yaml", 64),
 ];
 
-/// What was asked for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq)]
 struct Request {
     cifar: Option<PathBuf>,
     out: PathBuf,
 }
 
-/// Makes the folder anew and says what to run there.
+/// Creates the folder from scratch, and prints what to run there.
 ///
 /// # Errors
-/// A wrong option, no shards where they should be, a build that fails, a folder that is too large.
+/// Returns an error if an option is invalid, shards are missing, a build fails, or the folder is
+/// too large.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let request = parse(arguments)?;
     let shards = request.cifar.as_deref().map(shards_of).transpose()?;
@@ -76,11 +77,10 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     finish(&out, shards.is_some(), MOST_BYTES)
 }
 
-/// What `gpu_check.py` promises, by its own tests: with programs that only pretend, so that neither
-/// torch nor a GPU is needed.
+/// Runs the tests of `gpu_check.py`, which use fake programs and need neither torch nor a GPU.
 ///
 /// # Errors
-/// A test that fails.
+/// Returns an error if a test fails.
 pub fn test(workspace: &Workspace) -> Result<()> {
     let python = setup::python_with_torch(workspace).unwrap_or_else(|| "python3".into());
     let new_enough = "import sys; sys.exit(sys.version_info < (3, 11))";
@@ -116,7 +116,7 @@ fn peer_settings(batch: u32) -> Vec<String> {
     settings.into_iter().chain([format!("train.batch_size={batch}")]).collect()
 }
 
-/// The shards of CIFAR-10 in `dir`, both for training and for the test.
+/// Returns the CIFAR-10 shards in `dir`, for both training and testing.
 fn shards_of(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).context(|| format!("cannot read {}", dir.display()))?;
     let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
@@ -134,7 +134,8 @@ fn shards_of(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// A folder that holds nothing; only one that an earlier call made is emptied.
+/// Creates an empty folder with its subfolders. An existing folder is only emptied if it contains
+/// `gpu_check.py`, as those of earlier calls do.
 fn empty(out: &Path) -> Result<()> {
     if out.join("gpu_check.py").exists() {
         fs::remove_dir_all(out).context(|| format!("cannot empty {}", out.display()))?;
@@ -151,10 +152,10 @@ fn empty(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds the tests and asks cargo where they are.
+/// Builds the tests, and returns their names and paths.
 fn test_binaries(workspace: &Workspace) -> Result<Vec<(&'static str, PathBuf)>> {
     let mut cargo: Command =
-        // With the program, whose features of shared crates they then have.
+        // Built together with the program, so that shared crates have the same features.
         workspace.cargo(&["test", "-p", "simdino-torch-ext", "-p", "trainer", "--no-run"]);
     for name in TESTS {
         cargo.args(["--test", name]);
@@ -169,7 +170,7 @@ fn test_binaries(workspace: &Workspace) -> Result<Vec<(&'static str, PathBuf)>> 
     }
 }
 
-/// The test that a line of cargo's JSON messages tells of.
+/// Returns the test that a line of cargo's JSON messages reports.
 fn test_binary(line: &str) -> Option<(&'static str, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
     let name = TESTS.into_iter().find(|name| message["target"]["name"] == *name)?;

@@ -1,5 +1,5 @@
-//! The rules of docs/ARCHITECTURE.md that a machine can check: which crate may use which, where
-//! unsafe code, YAML and printing may live, and that no source files use one another in a circle.
+//! Checks the rules of docs/ARCHITECTURE.md: which crates may use which, where unsafe code, YAML,
+//! and printing are allowed, and that source files do not use each other in a cycle.
 
 mod arrows;
 pub(crate) mod cycles;
@@ -14,7 +14,7 @@ use crate::files;
 use crate::process;
 use crate::workspace::Workspace;
 
-/// Crates from outside that only these packages may use.
+/// External crates that only these packages may use.
 const RESERVED: [(&str, &[&str]); 8] = [
     (
         "tch",
@@ -38,8 +38,8 @@ const RESERVED: [(&str, &[&str]); 8] = [
     ("indicatif", &[PROGRAM]),
 ];
 
-/// Words that no library may contain, and why. Cargo keeps the rest apart: what a crate does not
-/// depend on it cannot use.
+/// Words that no library may contain, and why. Cargo enforces everything else, because a crate
+/// cannot use what it does not depend on.
 const LIBRARY_RULES: [(&str, &str); 4] = [
     ("println!", "only the program prints"),
     ("print!(", "only the program prints"),
@@ -47,17 +47,17 @@ const LIBRARY_RULES: [(&str, &str); 4] = [
     ("env::args", "only the program reads its arguments"),
 ];
 
-/// What a crate says that has no unsafe code. The entry point that libFuzzer calls counts as unsafe.
+/// Attributes that forbid unsafe code. The entry point that libFuzzer calls counts as unsafe.
 const FORBIDS: [&str; 2] =
     ["#![forbid(unsafe_code)]", "#![cfg_attr(not(fuzzing), forbid(unsafe_code))]"];
 
-/// Where the program lives.
+/// The folder of the program.
 const PROGRAM_FOLDER: &str = "crates/cli/";
 
-/// Checks everything.
+/// Checks all rules.
 ///
 /// # Errors
-/// Lists all that breaks a rule.
+/// Returns an error that lists all violations.
 pub fn check(workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let packages = process::json(&mut cargo)?["packages"].take();
@@ -75,7 +75,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     failed(format!("the layering of docs/ARCHITECTURE.md is broken:\n  {}", broken.join("\n  ")))
 }
 
-/// Arrows of `cargo metadata` that are not allowed.
+/// Returns the dependencies in the output of `cargo metadata` that are not allowed.
 fn dependencies(packages: &[Value], arrows: &Arrows) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut broken = Vec::new();
@@ -99,7 +99,7 @@ fn dependencies(packages: &[Value], arrows: &Arrows) -> Vec<String> {
     broken
 }
 
-/// Roots of libraries and binaries without `#![forbid(unsafe_code)]`, torch-ext apart.
+/// Returns the roots of libraries and binaries without `#![forbid(unsafe_code)]`, except torch-ext.
 fn unsafe_code(packages: &[Value]) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     for package in packages.iter().filter(|package| package["name"] != "simdino-torch-ext") {
@@ -118,7 +118,7 @@ fn unsafe_code(packages: &[Value]) -> Result<Vec<String>> {
     Ok(broken)
 }
 
-/// Every `src/**/*.rs` of our crates, with its path from `root`.
+/// Returns the text of every `src/**/*.rs` of our crates, with its path relative to `root`.
 fn sources(root: &Path) -> Result<Vec<(String, String)>> {
     let name = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
     let files = files::ours(root)?.into_iter().map(|path| (name(&path), path));
@@ -128,7 +128,7 @@ fn sources(root: &Path) -> Result<Vec<(String, String)>> {
     sources.map(|(name, path)| Ok((name, files::read(&path)?))).collect()
 }
 
-/// The lines of code of a file that are built into the crate: no comments, no tests at its end.
+/// Returns the lines of a file except comments and the tests at its end, with their indices.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
@@ -151,14 +151,16 @@ fn library_words(path: &str, text: &str) -> Vec<String> {
     broken
 }
 
-/// Whether `word` stands in `line` and is not the end of a longer name ("model_eval::", "eprintln!").
+/// Returns whether `line` contains `word`, other than as the end of a longer name, such as
+/// "model_eval::" or "eprintln!".
 fn contains_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         !line[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '_')
     })
 }
 
-/// The YAML crate is archived: it is used in one file, so that a swap is one file.
+/// Returns a problem if several files use the YAML crate. It is no longer maintained, so it must be
+/// replaceable in a single file.
 fn yaml_files(sources: &[(String, String)]) -> Option<String> {
     let users: Vec<&str> = sources
         .iter()

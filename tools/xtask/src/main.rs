@@ -1,5 +1,5 @@
-//! `cargo xtask`: set-up, demo, test and bench of this repository. It needs no libtorch itself,
-//! since it is what installs one.
+//! `cargo xtask`: setup, demo, tests, and benchmarks of this repository. It does not need libtorch
+//! itself, because it installs libtorch.
 #![forbid(unsafe_code)]
 
 mod bench;

@@ -1,9 +1,9 @@
-//! `docs/MESSAGES.txt`: every sentence that the program can print, in one file, so that a change of
-//! words is reviewed where one can read them all.
+//! `docs/MESSAGES.txt`: every sentence that the program can print, in one file, so that changes of
+//! the wording can be reviewed together.
 //!
-//! The file is made from the sources: the texts of errors, and every literal of three words or more in
-//! code that is not for tests. `cargo xtask messages` writes it; the stage `messages` of
-//! `cargo xtask test` fails where it is not up to date.
+//! The file is generated from the sources: the texts of errors, and every literal of three or more
+//! words in code that is not for tests. `cargo xtask messages` writes it; the stage `messages` of
+//! `cargo xtask test` fails if it is not up to date.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -19,7 +19,7 @@ use crate::layering::cycles::attributes::{of_item, only_for_tests};
 use crate::workspace::Workspace;
 
 const FILE: &str = "docs/MESSAGES.txt";
-/// Fewer words are a name or a unit rather than a sentence.
+/// Minimum number of words. Literals with fewer are names or units rather than sentences.
 const LEAST_WORDS: usize = 3;
 const HEAD: &str = "\
 # Every sentence that simdino can print, by source file. Generated: do not edit, run `cargo xtask messages`.
@@ -28,7 +28,7 @@ const HEAD: &str = "\
 /// Writes the file.
 ///
 /// # Errors
-/// A source cannot be read or parsed, or the disk does not take the file.
+/// Returns an error if a source cannot be read or parsed, or the file cannot be written.
 pub fn write(workspace: &Workspace) -> Result<()> {
     let path = workspace.path(FILE);
     let text = collect(&workspace.path("crates"), workspace.root())?;
@@ -38,7 +38,8 @@ pub fn write(workspace: &Workspace) -> Result<()> {
 /// Checks that the file is up to date.
 ///
 /// # Errors
-/// It is not; the first line that differs is named.
+/// Returns an error that names the first differing line if it is not, or if a source cannot be read
+/// or parsed.
 pub fn check(workspace: &Workspace) -> Result<()> {
     let expected = collect(&workspace.path("crates"), workspace.root())?;
     let found = fs::read_to_string(workspace.path(FILE)).unwrap_or_default();
@@ -72,7 +73,7 @@ fn collect(crates: &Path, root: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// Source files of all crates that are in a build, sorted.
+/// Returns the source files of all crates, except those that are only for tests, sorted.
 fn sources(crates: &Path) -> Result<Vec<PathBuf>> {
     let (mut found, mut for_tests) = (Vec::new(), BTreeSet::new());
     let mut waiting = vec![crates.to_owned()];
@@ -95,7 +96,7 @@ fn sources(crates: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Files of the modules that `path` declares for test builds alone.
+/// Returns the files of the modules that `path` declares for test builds only.
 fn test_modules(path: &Path) -> Result<Vec<PathBuf>> {
     let source = fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
     let file = syn::parse_file(&source).context(|| format!("cannot parse {}", path.display()))?;
@@ -111,7 +112,7 @@ fn test_modules(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(modules.collect())
 }
 
-/// The sentences of a file, in their order, each once.
+/// Returns the sentences of a file in their order, each once.
 fn sentences(file: &File) -> Vec<String> {
     let mut found = Sentences::default();
     found.visit_file(file);
@@ -131,7 +132,7 @@ impl Sentences {
         }
     }
 
-    /// The literals of a macro's or an attribute's tokens.
+    /// Adds the literals among the tokens of a macro or an attribute.
     fn add_tokens(&mut self, tokens: TokenStream) {
         for token in tokens {
             match token {

@@ -1,4 +1,4 @@
-//! Running other programs: with their output shown, captured, or read as JSON.
+//! Runs other programs, with their output shown, captured, or parsed as JSON.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -11,7 +11,7 @@ use crate::fail::{Context, Result, failed};
 /// Runs `command` with its output shown.
 ///
 /// # Errors
-/// Names the command when it cannot start or does not end with status 0.
+/// Returns an error that names the command if it cannot be started or does not exit with status 0.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().context(|| format!("cannot start `{}`", shown(command)))?;
     if status.success() {
@@ -21,16 +21,17 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
 }
 
-/// What `command` prints on stdout, or `None` when it cannot start or fails. Nothing is shown.
+/// Returns the trimmed stdout of `command`, or `None` if it cannot be started or fails. Nothing is
+/// shown.
 pub fn probe(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Runs `command`, hands each line of its stdout to `line`, and shows its stderr.
+/// Runs `command`, passes each line of its stdout to `line`, and shows its stderr.
 ///
 /// # Errors
-/// As [`run`].
+/// Same as [`run`].
 pub fn each_line(command: &mut Command, mut line: impl FnMut(&str)) -> Result<()> {
     let mut child = command
         .stdout(Stdio::piped())
@@ -49,10 +50,10 @@ pub fn each_line(command: &mut Command, mut line: impl FnMut(&str)) -> Result<()
     }
 }
 
-/// Runs `command` and reads the last line of its stdout as JSON; the lines before it are shown.
+/// Runs `command` and parses the last line of its stdout as JSON; the lines before it are shown.
 ///
 /// # Errors
-/// As [`run`], and when the last line is not JSON.
+/// Same as [`run`]. Also returns an error if the last line is not JSON.
 pub fn json(command: &mut Command) -> Result<Value> {
     let mut last: Option<String> = None;
     each_line(command, |line| {
@@ -68,7 +69,7 @@ pub fn json(command: &mut Command) -> Result<Value> {
         .context(|| format!("`{}` should end with a line of JSON, not {last:?}", shown(command)))
 }
 
-/// The command as one would type it.
+/// Formats a command as it would be typed.
 pub fn shown(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())

@@ -1,4 +1,4 @@
-//! Weights to timm and transformers and back, by those libraries themselves.
+//! Tests the export of weights to timm and transformers and their import, with those libraries.
 
 use crate::bench::python_with;
 use crate::fail::Result;
@@ -6,14 +6,14 @@ use crate::workspace::Workspace;
 use crate::{process, setup};
 
 const SCRIPT: &str = "tools/parity/round_trip.py";
-/// The libraries, at the versions that the fixtures were made with; 40 MB in all, torch is there.
+/// The libraries, in the versions that the fixtures were made with; 40 MB in total besides torch.
 const PACKAGES: [&str; 3] = ["timm==1.0.22", "torchvision==0.26.0", "transformers==4.57.3"];
 
-/// Runs the script with the real program. It is skipped, in a sentence, where there is no Python
-/// with torch, or these libraries cannot be installed.
+/// Runs the script with the real program. Prints that it is skipped if there is no Python with
+/// torch, or if these libraries cannot be installed.
 ///
 /// # Errors
-/// The build, or a weight that changed on its way.
+/// Returns an error if the build fails or a weight has changed.
 pub fn run(workspace: &Workspace) -> Result<()> {
     let python = match python_with(workspace, "timm, transformers", &PACKAGES) {
         Ok(Some(python)) => python,
@@ -35,7 +35,8 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         println!("python: skipped, since no timm and transformers are beside the torch in use");
         return Ok(());
     }
-    // In one call: alone, the example would be built with other features of what both depend on.
+    // Built together, because alone, the example would build shared dependencies with other
+    // features.
     process::run(&mut workspace.cargo(&[
         "build",
         "--package=trainer",

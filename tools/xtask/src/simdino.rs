@@ -1,5 +1,5 @@
-//! The command line of `simdino`, as far as demo, test and bench use it. When a verb or a key of it
-//! changes, this is the file to follow.
+//! The part of the command line of `simdino` that the demo, tests, and benchmarks use. Update this
+//! file if a subcommand or an option of it changes.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,21 +11,21 @@ use crate::fail::{Result, failed};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// A built `simdino`.
+/// A `simdino` binary.
 #[derive(Debug)]
 pub struct Simdino<'a> {
     workspace: &'a Workspace,
     binary: PathBuf,
 }
 
-/// A synthetic set to be drawn.
+/// A synthetic dataset to draw.
 #[derive(Debug, Clone, Copy)]
 pub struct Synthetic {
     /// Number of images.
     pub count: u32,
-    /// Side, in pixels.
+    /// Side of an image, in pixels.
     pub size: u32,
-    /// Sets of different seeds are independent draws.
+    /// Seed; datasets with different seeds are independent.
     pub seed: u32,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Simdino<'a> {
     /// Builds the binary, with cargo's progress shown.
     ///
     /// # Errors
-    /// When cargo fails.
+    /// Returns an error if cargo fails.
     pub fn build(workspace: &'a Workspace) -> Result<Self> {
         let mut binary = None;
         let mut cargo = workspace.cargo(&["build", "--package", "trainer", "--bin", "simdino"]);
@@ -52,14 +52,14 @@ impl<'a> Simdino<'a> {
         command
     }
 
-    /// Draws the study of the gradient's scale into `figure`.
+    /// Returns the command that plots the study of the gradient's scale to `figure`.
     pub fn analyze_gradient_scale(&self, figure: &Path) -> Command {
         let mut command = self.verb(&["analyze", "gradient-scale", "--plot"]);
         command.arg(figure);
         command
     }
 
-    /// Draws `set` into `dir`; the images are then in [`images`].
+    /// Returns the command that draws `set` into `dir`; the images are then in [`images`].
     pub fn data_synth(&self, dir: &Path, set: Synthetic) -> Command {
         let mut command = self.verb(&["data", "synth"]);
         command.arg(dir);
@@ -70,7 +70,8 @@ impl<'a> Simdino<'a> {
         command
     }
 
-    /// Trains into the folder `run`, on the images of `data`, or continues what is there.
+    /// Returns the command that trains on the images of `data` in the folder `run`, or resumes the
+    /// run there.
     pub fn train(&self, config: &str, run: &Path, data: &Path, overrides: &[String]) -> Command {
         let mut command = self.verb(&["train", config]);
         command
@@ -82,45 +83,48 @@ impl<'a> Simdino<'a> {
         command
     }
 
-    /// k-NN of a run's teacher, of the same network untrained, and of raw pixels.
+    /// Returns the command that evaluates k-NN with a run's teacher, with the untrained network,
+    /// and with raw pixels.
     pub fn eval_knn(&self, run: &Path, train: &Path, test: &Path) -> Command {
         let mut command = self.verb(&["eval", "knn", "--json", "--weights"]);
         command.arg(run).arg("--train").arg(images(train)).arg("--test").arg(images(test));
         command
     }
 
-    /// Writes the page [`report_of`] about a run.
+    /// Returns the command that writes the report [`report_of`] a run.
     pub fn report(&self, run: &Path) -> Command {
         let mut command = self.verb(&["report"]);
         command.arg(run);
         command
     }
 
-    /// What `shell` needs to complete the command line.
+    /// Returns the command that prints the completions for `shell`.
     pub fn completions(&self, shell: &str) -> Command {
         self.verb(&["completions", shell])
     }
 
-    /// Where it is.
+    /// Returns the path of the binary.
     pub fn path(&self) -> &Path {
         &self.binary
     }
 
-    /// The resolved config, as a line of JSON.
+    /// Returns the command that prints the resolved config as a line of JSON.
     pub fn config_json(&self, config: &str, overrides: &[String]) -> Command {
         let mut command = self.verb(&["config", "show", "--json", config]);
         command.args(overrides);
         command
     }
 
-    /// Times the training step of a config; its JSON has the resolved config under `config`.
+    /// Returns the command that times the training step of a config. Its JSON has the resolved
+    /// config under `config`.
     pub fn bench_step(&self, config: &str, steps: u32, overrides: &[String]) -> Command {
         let mut command = self.verb(&["bench", "step", config]);
         command.args(overrides).args(["--json", "--steps"]).arg(steps.to_string());
         command
     }
 
-    /// Times the data pipeline with one and with two threads, and decoding alone.
+    /// Returns the command that times the data pipeline with one and two threads, and decoding
+    /// alone.
     pub fn bench_data(&self, images: &Path, seconds: f64) -> Command {
         let mut command = self.verb(&["bench", "data", "--json", "--threads", "1,2"]);
         command.arg("--seconds").arg(seconds.to_string()).arg(images);
@@ -128,32 +132,32 @@ impl<'a> Simdino<'a> {
     }
 }
 
-/// Where `data synth DIR` puts the images, class by class.
+/// Returns the folder in which `data synth DIR` puts the images, by class.
 pub fn images(dir: &Path) -> PathBuf {
     dir.join("images")
 }
 
-/// The page that `report RUN` writes.
+/// Returns the path of the report that `report RUN` writes.
 pub fn report_of(run: &Path) -> PathBuf {
     run.join("report.html")
 }
 
-/// Accuracies (0-1) in the JSON of `eval knn`.
+/// Accuracies (0 to 1) in the JSON of `eval knn`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Knn {
-    /// Of the trained network.
+    /// Accuracy of the trained network.
     pub trained: f64,
-    /// Of the same network with its first weights.
+    /// Accuracy of the same network with its initial weights.
     pub untrained: f64,
-    /// Of standardized pixels.
+    /// Accuracy of standardized pixels.
     pub pixels: f64,
 }
 
 impl Knn {
-    /// Reads the line of JSON.
+    /// Reads the accuracies from JSON.
     ///
     /// # Errors
-    /// A number is missing or is no accuracy.
+    /// Returns an error if a number is missing or is not between 0 and 1.
     pub fn read(json: &Value) -> Result<Self> {
         let accuracy = |key: &str| match json[key].as_f64() {
             Some(value) if (0.0..=1.0).contains(&value) => Ok(value),
@@ -177,7 +181,7 @@ fn setting(key: &str, value: &OsStr) -> std::ffi::OsString {
     word
 }
 
-/// The path of the program `name` in a line of cargo's JSON messages.
+/// Returns the path of the program `name` if a line of cargo's JSON messages reports it.
 pub fn executable(line: &str, name: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(line).ok()?;
     (message["target"]["name"] == name)

@@ -1,4 +1,5 @@
-//! A source file has at most 400 lines, or a reason to be longer in [`LONGER`]. The limit of functions is in `clippy.toml`.
+//! Checks that source files have at most 400 lines, or are listed in [`LONGER`] with a reason. The
+//! limit for functions is in `clippy.toml`.
 
 use std::path::Path;
 
@@ -6,10 +7,10 @@ use crate::fail::{Result, failed};
 use crate::files;
 use crate::workspace::Workspace;
 
-/// Most lines of a file.
+/// Maximum number of lines of a file.
 const MOST: usize = 400;
 
-/// Files that are looked at, by the end of their names.
+/// Extensions of the files that are checked.
 const EXTENSIONS: [&str; 7] = ["rs", "py", "sh", "cpp", "h", "cu", "cuh"];
 
 /// Files that may be longer, and why.
@@ -19,7 +20,8 @@ const LONGER: [(&str, &str); 1] =
 /// Checks all files.
 ///
 /// # Errors
-/// Lists every file that is too long, and every reason that is no longer needed.
+/// Returns an error that lists every file that is too long, and every exception that is no longer
+/// needed.
 pub fn check(workspace: &Workspace) -> Result<()> {
     let mut lengths = Vec::new();
     for path in files::ours(workspace.root())?.iter().filter(|path| is_source(path)) {
@@ -41,7 +43,7 @@ fn is_source(path: &Path) -> bool {
     ending.is_some_and(|ending| EXTENSIONS.contains(&ending))
 }
 
-/// One sentence for each file that is too long, and for each exception without a long file.
+/// Returns a sentence for each file that is too long, and for each exception without a long file.
 fn problems(lengths: &[(String, usize)]) -> Vec<String> {
     let excepted = |name: &str| LONGER.iter().any(|(longer, _)| *longer == name);
     let long = |name: &str| lengths.iter().any(|(other, lines)| other == name && *lines > MOST);

@@ -1,5 +1,5 @@
-//! The end-to-end run of `cargo xtask test`: the real binary draws images, trains, is killed,
-//! continues, is evaluated and writes its report, in about a minute.
+//! The end-to-end test of `cargo xtask test`: the real binary draws images, trains, is killed,
+//! resumes, is evaluated, and writes its report, in about a minute.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 
 const CONFIG: &str = "configs/demo.yaml";
 const DIR: &str = "runs/smoke";
-/// What makes the demo's recipe small: 9 steps per epoch, 27 in all, a checkpoint every 5.
+/// Overrides that shorten the demo's recipe to 27 steps, 9 per epoch, with a checkpoint every 5.
 const SMALLER: [&str; 7] = [
     "train.batch_size=64",
     "train.epochs=3",
@@ -28,10 +28,10 @@ const SMALLER: [&str; 7] = [
 ];
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Runs it in `runs/smoke`, which it empties first.
+/// Runs the test in `runs/smoke`, which it empties first.
 ///
 /// # Errors
-/// The command that failed, or what it should have left and did not.
+/// Returns an error that names the command that failed, or the output that is missing.
 pub fn run(workspace: &Workspace) -> Result<()> {
     let simdino = Simdino::build(workspace)?;
     let dir = workspace.path(DIR);
@@ -87,11 +87,11 @@ fn has_checkpoint(run: &Path) -> bool {
     })
 }
 
-/// The highest step in metrics.jsonl; every line of it must be JSON.
+/// Returns the highest step in metrics.jsonl, and checks that every line is JSON.
 fn last_step(run: &Path) -> Result<u64> {
     let path = run.join("metrics.jsonl");
     let text = fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
-    // The last line of a killed run may be cut.
+    // The last line of a killed run may be incomplete.
     let whole = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
     let mut last = 0;
     for line in whole.lines() {
@@ -117,7 +117,7 @@ fn check_files(run: &Path) -> Result<()> {
     }
 }
 
-/// One whole page that fetches nothing.
+/// Checks that the report is a complete page that fetches nothing.
 fn check_report(path: &Path) -> Result<()> {
     let page = fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
     if !page.contains("</html>") || !page.contains("<svg") {
@@ -129,7 +129,7 @@ fn check_report(path: &Path) -> Result<()> {
     }
 }
 
-/// The first address that a browser would fetch to show the page.
+/// Returns the first URL that a browser would fetch to show the page.
 fn fetched(page: &str) -> Option<&str> {
     ["src=\"http", "src=\"//", "url(http", "@import", "<link "]
         .iter()

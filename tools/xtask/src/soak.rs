@@ -1,8 +1,8 @@
-//! `cargo xtask soak`: a small run is killed at random moments, over and over; each time it is
-//! continued it must end bit for bit like the run that nobody disturbed.
+//! `cargo xtask soak`: kills small runs at random times. Each resumed run must end bitwise equal to
+//! an undisturbed one.
 //!
-//! A checkpoint is due after every second step, so a good share of the moments lies in the middle
-//! of saving one.
+//! A checkpoint is written after every second step, so that many of the kills occur while one is
+//! being saved.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::workspace::Workspace;
 
 const CONFIG: &str = "configs/demo.yaml";
 const DIR: &str = "runs/soak";
-/// A run of 24 steps that takes some seconds.
+/// Overrides for a run of 24 steps that takes some seconds.
 const SMALL: [&str; 14] = [
     "augment.global_crops_size=32",
     "augment.local_crops_size=16",
@@ -26,7 +26,7 @@ const SMALL: [&str; 14] = [
     "train.batch_size=16",
     "train.epochs=3",
     "train.accumulate=2",
-    "simdino.rate_groups=2", // one for each of the two passes
+    "simdino.rate_groups=2", // one for each pass
     "train.checkpoint_every=2",
     "train.log_every=1",
     "optim.warmup_epochs=1",
@@ -35,10 +35,10 @@ const SMALL: [&str; 14] = [
     "run.threads=1",
     "run.device=cpu",
 ];
-/// What a run ends with.
+/// The files of the last checkpoint that are compared.
 const FILES: [&str; 4] = ["student", "teacher", "optimizer", "objective"];
 
-/// What was asked for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq)]
 struct Request {
     kills: u64,
@@ -47,10 +47,10 @@ struct Request {
     overrides: Vec<String>,
 }
 
-/// Kills and continues as often as asked, each time a run of its own.
+/// Kills and resumes the requested number of runs.
 ///
 /// # Errors
-/// A wrong option; a run that fails when it is continued, or ends otherwise.
+/// Returns an error if an option is invalid, or a resumed run fails or ends differently.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let request = parse(arguments)?;
     let simdino = Simdino::build(workspace)?;
@@ -113,7 +113,7 @@ struct Soak<'a> {
 }
 
 impl Soak<'_> {
-    /// Trains to the end, from wherever the run stands.
+    /// Trains to the end, from the current state of the run.
     fn finish(&self, run: &Path) -> Result<()> {
         let mut command = self.simdino.train(CONFIG, run, &self.images, &self.overrides);
         let output = command.output().context(|| "cannot start simdino".into())?;
@@ -124,7 +124,7 @@ impl Soak<'_> {
         failed(format!("{} ended with {}: {said}", process::shown(&command), output.status))
     }
 
-    /// Starts a run and kills it with SIGKILL after that time, if it is not done by then.
+    /// Starts a run, and kills it with SIGKILL after `moment` unless it has ended by then.
     fn kill_after(&self, run: &Path, moment: Duration) -> Result<()> {
         let mut command = self.simdino.train(CONFIG, run, &self.images, &self.overrides);
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
@@ -135,7 +135,7 @@ impl Soak<'_> {
     }
 }
 
-/// What a kill has left, in words.
+/// Describes the checkpoints that a killed run has left.
 fn checkpoints(run: &Path) -> String {
     let Ok(entries) = fs::read_dir(run.join("checkpoints")) else {
         return "before the first checkpoint".into();
@@ -148,7 +148,7 @@ fn checkpoints(run: &Path) -> String {
     if partial { format!("{whole} and a part of the next") } else { whole.to_owned() }
 }
 
-/// Bytes of the last checkpoint's files.
+/// Returns the contents of the last checkpoint's files.
 fn last_state(run: &Path) -> Result<Vec<Vec<u8>>> {
     let latest = run.join("checkpoints/latest");
     let name =
@@ -161,11 +161,11 @@ fn last_state(run: &Path) -> Result<Vec<Vec<u8>>> {
     FILES.iter().map(|part| read(part)).collect()
 }
 
-/// SplitMix64, so that a seed names the moments.
+/// SplitMix64, so that the seed determines when runs are killed.
 struct Random(u64);
 
 impl Random {
-    /// A number from 0 to below 1.
+    /// Returns a number in [0, 1).
     fn share(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.0;

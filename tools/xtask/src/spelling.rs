@@ -1,8 +1,9 @@
-//! American spelling: finds British words in code, comments, documents, and configs.
+//! Checks for American spelling: finds British words in code, comments, documents, and configs.
 //!
-//! It knows patterns rather than a dictionary, so it also finds words that no list has ("vectorised"). A word
-//! in an identifier counts too: `camelCase` and `snake_case` are split. What must stay as others wrote it
-//! goes into [`NAMES`], or onto a line that says why with [`MARKER`].
+//! It uses patterns rather than a dictionary, so it also finds words that no list contains
+//! ("vectorised"). Words in identifiers count, too: `camelCase` and `snake_case` are split.
+//! Exceptions, such as names given by others, are listed in [`NAMES`], or marked in their line with
+//! [`MARKER`].
 
 use std::path::Path;
 
@@ -10,21 +11,21 @@ use crate::fail::{Result, failed};
 use crate::files;
 use crate::workspace::Workspace;
 
-/// Files that are read, by the end of their names.
+/// Extensions of the files that are checked.
 const EXTENSIONS: [&str; 13] =
     ["rs", "md", "toml", "yaml", "yml", "py", "sh", "cff", "cpp", "h", "css", "js", "json"];
 
-/// This file is full of them.
+/// This file, which is skipped because it is full of British words.
 const THIS_FILE: &str = "tools/xtask/src/spelling.rs";
 
-/// A line that has this after the British word keeps it; the rest of the line says why.
+/// Marks a line that may contain British words; the rest of the line says why.
 const MARKER: &str = "spelling:";
 
-/// Names of files and of other people's things.
+/// Names that are allowed, because they are those of files or were given by others.
 const NAMES: [&str; 6] =
     ["grey.jpg", "grey.pixels", "grey_1x1", "grey_5x3", "grey_alpha", "grey_restart"];
 
-/// Parts of words, British and American, wherever in a word they stand; the first that fits counts.
+/// British parts of words, anywhere in a word, and their American forms. The first match counts.
 const PARTS: [(&str, &str); 28] = [
     ("aluminium", "aluminum"),
     ("artefact", "artifact"),
@@ -56,7 +57,7 @@ const PARTS: [(&str, &str); 28] = [
     ("travell", "travel"),
 ];
 
-/// Whole words, where a part would also be found in American ones.
+/// Whole words, for which a part would also match American words.
 const WORDS: [(&str, &str); 19] = [
     ("ageing", "aging"),
     ("amongst", "among"),
@@ -79,7 +80,7 @@ const WORDS: [(&str, &str); 19] = [
     ("whilst", "while"),
 ];
 
-/// What `-ise` becomes when it is conjugated, with its American form.
+/// Inflections and derivations of `-ise`, and their American forms.
 const ENDINGS: [(&str, &str); 11] = [
     ("isation", "ization"),
     ("isations", "izations"),
@@ -94,21 +95,21 @@ const ENDINGS: [(&str, &str); 11] = [
     ("isingly", "izingly"),
 ];
 
-/// Words in `-ise` that Americans write so too.
+/// Words that end in `-ise` in American English, too.
 const TRUE_ISE: &str = "advertise advise anise apprise arise braise bruise chaise chastise circumcise comprise \
     compromise concise cruise demise denoise despise devise disguise enterprise excise exercise \
     expertise franchise guise improvise incise likewise merchandise mayonnaise noise otherwise paradise poise \
     porpoise praise precise premise promise raise reprise revise rise sunrise supervise \
     surmise surprise televise tortoise treatise turquoise vise wise";
 
-/// Fronts that such a word may have: "unsupervised", "elementwise".
+/// Prefixes that such a word may have, as in "unsupervised" and "elementwise".
 const FRONTS: &str = "un re im self semi pre over bit byte element row column pair channel layer block group \
     patch stage module tensor step sample image batch de up down clock counterclock piece point class";
 
 /// Checks all files.
 ///
 /// # Errors
-/// Lists every British word with its file, its line, and the American one.
+/// Returns an error that lists every British word with its file, line, and American form.
 pub fn check(workspace: &Workspace) -> Result<()> {
     let mut found = Vec::new();
     for path in files::ours(workspace.root())?.iter().filter(|path| is_read(path)) {
@@ -137,7 +138,7 @@ fn is_read(path: &Path) -> bool {
     (ours || script) && !path.ends_with(THIS_FILE)
 }
 
-/// The British words of a line, each with its American form.
+/// Returns the British words of a line, each with its American form.
 fn british(line: &str) -> Vec<(String, String)> {
     if line.contains(MARKER) {
         return Vec::new();
@@ -150,7 +151,7 @@ fn british(line: &str) -> Vec<(String, String)> {
     words.filter_map(|word| Some((word.clone(), american(&word)?))).collect()
 }
 
-/// Words in lower case; an identifier is several.
+/// Returns the words of a line in lowercase; identifiers are split.
 fn words(line: &str) -> impl Iterator<Item = String> {
     let mut words = vec![String::new()];
     let mut was_lower = false;
@@ -168,7 +169,7 @@ fn words(line: &str) -> impl Iterator<Item = String> {
     words.into_iter().filter(|word| !word.is_empty())
 }
 
-/// The American form of a British word in lower case.
+/// Returns the American form of a word in lowercase if it is British.
 fn american(word: &str) -> Option<String> {
     if let Some((_, american)) = WORDS.iter().find(|(british, _)| *british == word) {
         return Some((*american).to_owned());
@@ -183,7 +184,7 @@ fn american(word: &str) -> Option<String> {
     of_yse(word).or_else(|| of_ise(word))
 }
 
-/// "analysed" but not "analyses", which is also the plural of a noun.
+/// Matches "analysed", but not "analyses", which is also the plural of a noun.
 fn of_yse(word: &str) -> Option<String> {
     ["yse", "ysed", "yser", "ysers", "ysing"].iter().find_map(|ending| {
         let stem = word.strip_suffix(ending)?;
@@ -192,12 +193,12 @@ fn of_yse(word: &str) -> Option<String> {
     })
 }
 
-/// "normalised" but not "raised".
+/// Matches "normalised", but not "raised".
 fn of_ise(word: &str) -> Option<String> {
     ENDINGS.iter().find_map(|(ending, american)| {
         let stem = word.strip_suffix(ending)?;
         let verb = format!("{stem}ise");
-        // No verb has so short a stem: "wise" and "rising" do, "isize" and "rise" too.
+        // Shorter stems are those of other words: "wise", "rising", "isize", and "rise".
         let long_enough = stem.len() >= 3 && stem.contains(['a', 'e', 'i', 'o', 'u', 'y']);
         (long_enough && !is_true_ise(&verb)).then(|| format!("{stem}{american}"))
     })

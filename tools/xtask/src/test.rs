@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every check of this repository, in order, until one fails.
+//! `cargo xtask test`: runs every check of this repository, in order, until one fails.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::{
     wheels,
 };
 
-/// Its name, and what it does.
+/// Name of a stage, and its function.
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
 const STAGES: [Stage; 16] = [
@@ -23,7 +23,7 @@ const STAGES: [Stage; 16] = [
     ("clippy", |ws| {
         let all = ["--all-targets", "--", "-D", "warnings"];
         process::run(ws.cargo(&["clippy", "--workspace", "--all-features"]).args(all))?;
-        // Without features. `augment` by itself, because the others need it with its decoders.
+        // Without features. `augment` is checked alone, because the others enable its decoders.
         let none = ["clippy", "-p", "simdino-augment", "--no-default-features"];
         process::run(ws.cargo(&none).args(all))?;
         let none = ["clippy", "-p", "simdino-data", "-p", "trainer", "--no-default-features"];
@@ -31,7 +31,8 @@ const STAGES: [Stage; 16] = [
     }),
     ("tests", |ws| {
         run_tests(ws, &["test", "--workspace"])?;
-        // What no default build has. Of the whole workspace, so that crates are shared with the call above.
+        // Tests of features that are off by default, in the whole workspace, so that builds are
+        // shared with the call above.
         run_tests(ws, &["test", "--workspace", "--all-features", "--test", "it", "remote"])
     }),
     ("docs", |ws| {
@@ -44,18 +45,18 @@ const STAGES: [Stage; 16] = [
     ("dist", dist::test),
     ("smoke", smoke::run),
     ("soak", |ws| {
-        // As documented, with its own method; then the method that remembers most: masks, two
-        // centers, a frozen last layer.
+        // First as documented, with the config's own method; then the method with the most state:
+        // masks, two centers, and a frozen last layer.
         soak::run(ws, &["--kills", "1", "--json"].map(str::to_owned))?;
         let words = ["--kills", "5", "method=dinov2", "head.prototypes=64", "koleo.groups=2"];
         soak::run(ws, &words.map(str::to_owned))
     }),
 ];
 
-/// Runs all stages, or set-up and those of `only`.
+/// Runs all stages, or setup and the stages in `only`.
 ///
 /// # Errors
-/// An unknown name, or the first stage that fails, with its command.
+/// Returns an error if a name is unknown, or the error of the first stage that fails.
 pub fn run(workspace: &Workspace, only: &[String]) -> Result<()> {
     if let Some(name) = only.iter().find(|name| STAGES.iter().all(|(known, _)| known != name)) {
         let known: Vec<&str> = STAGES.iter().map(|(name, _)| *name).collect();
@@ -79,13 +80,14 @@ fn run_tests(workspace: &Workspace, args: &[&str]) -> Result<()> {
     process::run(workspace.cargo(args).env("OMP_WAIT_POLICY", "passive"))
 }
 
-/// Minutes and seconds since `start`.
+/// Formats the minutes and seconds since `start`.
 fn clock(start: Instant) -> String {
     let seconds = start.elapsed().as_secs();
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }
 
-/// A minimal toolchain lacks rustfmt and clippy. Nothing is installed by a check: `.ci/run` does that.
+/// Checks that rustfmt and clippy are there, which a minimal toolchain lacks. `.ci/run` installs
+/// them; checks install nothing.
 fn components(workspace: &Workspace) -> Result<()> {
     let there = |tool| process::probe(&mut workspace.cargo(&[tool, "--version"])).is_some();
     match ["fmt", "clippy"].into_iter().all(there) {

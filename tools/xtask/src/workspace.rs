@@ -1,8 +1,8 @@
-//! Where this repository is, and how programs are started in it.
+//! The repository, and how programs are started in it.
 //!
-//! `cargo xtask` itself runs under cargo, which sets variables for it. They are taken away again
-//! from the programs started here, so that a cargo below sees what a cargo typed by hand sees and
-//! does not build a second time.
+//! `cargo xtask` itself runs under cargo, which sets environment variables for it. They are removed
+//! for the programs started here, so that a nested cargo sees the same environment as one started
+//! by hand, and does not rebuild.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -11,7 +11,7 @@ use std::process::Command;
 
 use crate::fail::{Context, Result};
 
-/// The link that `.cargo/config.toml` names as `LIBTORCH`.
+/// The link that `.cargo/config.toml` sets as `LIBTORCH`.
 pub const LIBTORCH_LINK: &str = ".libtorch";
 
 /// The repository and the cargo that runs it.
@@ -23,10 +23,10 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// The repository that this program was built from.
+    /// Returns the repository that this program was built from.
     ///
     /// # Errors
-    /// When its folder is gone.
+    /// Returns an error if its folder does not exist.
     pub fn find() -> Result<Self> {
         let manifest = env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
@@ -39,22 +39,23 @@ impl Workspace {
         Ok(Self { root, cargo, user_libtorch })
     }
 
-    /// Root of the repository, absolute.
+    /// Returns the absolute path of the repository.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A path below the root, absolute.
+    /// Returns the absolute form of a path that is relative to the root.
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.root.join(relative)
     }
 
-    /// The `LIBTORCH` that the user has set; cargo's own setting from `.cargo/config.toml` is not one.
+    /// Returns the `LIBTORCH` that the user has set, as opposed to that of `.cargo/config.toml`.
     pub fn user_libtorch(&self) -> Option<&Path> {
         self.user_libtorch.as_deref()
     }
 
-    /// A program to be started in the root, without the variables that cargo set for this one.
+    /// Returns a command that runs in the root, without the variables that cargo has set for this
+    /// program.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root);
@@ -70,8 +71,9 @@ impl Workspace {
         command
     }
 
-    /// As [`Workspace::command`], for a program linked to libtorch or a cargo that runs one.
-    /// Binaries below `target/` find the library by themselves; others are told where it is.
+    /// Same as [`Workspace::command`], for a program that is linked to libtorch or a cargo that
+    /// runs one. Binaries below `target/` find the library by their rpath; for others, the library
+    /// path is set.
     pub fn torch_command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.command(program);
         let elsewhere = env::var_os("CARGO_TARGET_DIR")
@@ -88,7 +90,7 @@ impl Workspace {
         command
     }
 
-    /// The cargo that runs this program, with arguments.
+    /// Returns a command of the cargo that runs this program.
     pub fn cargo(&self, args: &[&str]) -> Command {
         let mut command = self.torch_command(&self.cargo);
         command.args(args);
@@ -96,7 +98,7 @@ impl Workspace {
     }
 }
 
-/// Whether `path` is `.libtorch` in the root, however the root is spelled.
+/// Returns whether `path` is `.libtorch` in the root, whose path may be written differently.
 fn is_our_link(path: &Path, root: &Path) -> bool {
     path.file_name() == Some(OsStr::new(LIBTORCH_LINK))
         && path.parent().and_then(|parent| parent.canonicalize().ok()).as_deref() == Some(root)

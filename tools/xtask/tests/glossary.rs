@@ -1,4 +1,4 @@
-//! docs/GLOSSARY.md speaks of keys, metrics, and types that exist.
+//! Tests that the keys, metrics, and types in docs/GLOSSARY.md exist.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -14,7 +14,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The rows of the tables: term, code, key, metric.
+/// Returns the rows of the tables: term, code, key, and metric.
 fn rows(glossary: &str) -> Vec<[String; 4]> {
     let cells = |line: &str| -> Option<[String; 4]> {
         let line = line.strip_prefix("| ")?.strip_suffix(" |")?;
@@ -24,12 +24,12 @@ fn rows(glossary: &str) -> Vec<[String; 4]> {
     rows.collect()
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// Every `section.key` of docs/CONFIG.md, and every section.
+/// Returns every `section.key` of docs/CONFIG.md, and every section.
 fn config_keys() -> BTreeSet<String> {
     let (mut keys, mut section) = (BTreeSet::new(), String::new());
     for line in read(&root().join("docs/CONFIG.md")).lines() {
@@ -45,7 +45,7 @@ fn config_keys() -> BTreeSet<String> {
     keys
 }
 
-/// The text of all sources of the libraries.
+/// Appends the text of all sources in a folder.
 fn sources(folder: &Path, text: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -92,7 +92,7 @@ fn names_exist() {
     assert!(unknown.is_empty(), "docs/GLOSSARY.md names what is not there:\n{unknown:#?}");
 }
 
-/// Whether `start` occurs and is not the beginning of a longer name.
+/// Returns whether `start` occurs, other than as the start of a longer name.
 fn has_word(text: &str, start: &str) -> bool {
     text.match_indices(start).any(|(at, _)| {
         let next = text[at + start.len()..].chars().next();

@@ -1,4 +1,4 @@
-//! What has been built is used again: a crate that is built with other features is another crate.
+//! Tests that all builds share their crates: a crate with other features would be built again.
 
 #![allow(clippy::panic)]
 
@@ -7,7 +7,7 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-/// Each crate that a build takes, with its features.
+/// Returns each crate of a build with its features.
 fn crates(arguments: &[&str]) -> BTreeSet<String> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
@@ -17,7 +17,8 @@ fn crates(arguments: &[&str]) -> BTreeSet<String> {
     String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
-/// Where this fails, give the package in question the features that it lacks, as crates/cli/Cargo.toml does.
+/// If this fails, enable the missing features for the package in question, as crates/cli/Cargo.toml
+/// does.
 #[test]
 fn the_program_and_the_tools_are_made_of_what_the_tests_are_made_of() {
     let all = crates(&["--workspace"]);

@@ -1,11 +1,11 @@
-//! The documents name files and folders that exist.
+//! Tests that the files and folders that the documents mention exist.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// How the path of something in the repository begins.
+/// Starts of paths in the repository.
 const FOLDERS: [&str; 8] =
     ["crates/", "tools/", "fuzz/", "configs/", "docs/", "benches/", ".ci/", ".cargo/"];
 
@@ -18,7 +18,7 @@ fn documents(root: &Path) -> Vec<PathBuf> {
     all.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect()
 }
 
-/// Whether this is the path of one thing, without placeholders such as `NAME.rs` or `crates/*/src`.
+/// Returns whether a text is a path without placeholders such as `NAME.rs` or `crates/*/src`.
 fn is_path(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
     FOLDERS.iter().any(|folder| text.starts_with(folder))

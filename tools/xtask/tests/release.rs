@@ -1,4 +1,4 @@
-//! What has to agree before a release: see RELEASE.md.
+//! Tests that everything agrees that must agree before a release; see RELEASE.md.
 
 #![allow(clippy::panic)]
 
@@ -12,7 +12,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The rest of the only line that starts so.
+/// Returns the rest of the only line that starts with `start`.
 fn after<'a>(text: &'a str, start: &str) -> &'a str {
     let found: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(start)).collect();
     assert_eq!(found.len(), 1, "lines that start with {start:?}: {found:?}");
@@ -37,7 +37,7 @@ fn crates_ask_for_this_version_of_each_other() {
     let ours: Vec<&str> =
         manifest.lines().filter(|line| line.contains("path = \"crates/")).collect();
     let members = manifest.lines().filter(|line| line.starts_with("    \"crates/")).count();
-    // Nobody depends on the program and the Python package.
+    // No crate depends on the program or the Python package.
     assert_eq!(ours.len(), members - 2, "{ours:#?}");
     let version = format!("version = \"{VERSION}\"");
     for line in ours {
@@ -45,7 +45,7 @@ fn crates_ask_for_this_version_of_each_other() {
     }
 }
 
-/// Commands that documents tell people to type, as `cargo xtask WORDS`.
+/// Returns the `cargo xtask WORDS` commands that a document mentions.
 fn told(text: &str) -> Vec<&str> {
     let said = text.split("cargo xtask ").skip(1);
     let words =
@@ -71,12 +71,12 @@ fn every_task_that_documents_name_is_there() {
 
 #[test]
 fn the_archive_is_called_as_documents_say() {
-    // What cargo builds for on the machines that releases are made on.
+    // The platform of the machines on which releases are built.
     let of_readme = "simdino-VERSION-x86_64-unknown-linux-gnu.tar.gz";
     assert!(read("README.md").contains(of_readme));
     let format = "format!(\"simdino-{VERSION}-{target}\")";
     assert!(read("tools/xtask/src/dist/archive.rs").contains(format));
-    // The recipe that its instructions start with.
+    // The recipe that the installation instructions start with.
     assert!(read("tools/xtask/src/dist/INSTALL.txt").contains("train FOLDER"));
     read("configs/quickstart.yaml");
 }

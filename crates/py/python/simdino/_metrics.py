@@ -11,21 +11,21 @@ from typing import Any, Optional, Union
 def read_metrics(
     run: Union[str, "os.PathLike[str]"], names: Optional[list[str]] = None
 ) -> list[dict[str, Any]]:
-    """The lines of a run's ``metrics.jsonl``, in the order of the steps.
+    """Reads the lines of a run's ``metrics.jsonl``.
 
     Args:
         run: folder of a run, or the file itself.
-        names: keep only lines that have one of these metrics, and of a line only these, ``step``,
-            and ``epoch``.
+        names: keep only lines that have one of these metrics, and in each line only these
+            metrics, ``step``, and ``epoch``.
 
     Returns:
-        One dictionary per line: ``step``, ``epoch``, and metrics by name. pandas makes a table of
-        it: ``pandas.DataFrame(read_metrics("runs/demo"))``.
+        One dictionary per line, in the order of the file: ``step``, ``epoch``, and metrics by
+        name. ``pandas.DataFrame(read_metrics("runs/demo"))`` makes a table of them.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a line before the last is damaged. An incomplete last line, which a running
-            training is about to finish, is left out.
+        ValueError: if a line is damaged. An incomplete last line, which a training that is still
+            running is about to finish, is left out.
     """
     path = metrics_file(run)
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -45,7 +45,7 @@ def read_metrics(
 
 
 def metrics_file(run: Union[str, "os.PathLike[str]"]) -> Path:
-    """The file of a run."""
+    """Returns the path of the metrics of a run."""
     path = Path(run)
     if path.is_dir():
         path = path / "metrics.jsonl"
@@ -55,7 +55,7 @@ def metrics_file(run: Union[str, "os.PathLike[str]"]) -> Path:
 
 
 def parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
-    """One line of the file."""
+    """Parses a line of the file."""
     try:
         row = json.loads(line)
         if not isinstance(row, dict) or not isinstance(row.get("step"), int):

@@ -1,4 +1,4 @@
-# What the native part provides; the rest of the package is what to use.
+# Types of the native module, which is internal to the package.
 from typing import Optional, Sequence
 
 import numpy

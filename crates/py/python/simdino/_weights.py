@@ -1,4 +1,4 @@
-"""The weights of a run, a checkpoint, or an export, as a model of timm or transformers."""
+"""Loads the weights of a run, a checkpoint, or an export as a model of timm or transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 if TYPE_CHECKING:
     import torch
 
-# Heads of the architectures by their width.
+# Number of attention heads of the architectures, by width.
 _HEADS = {128: 4, 192: 3, 384: 6, 768: 12, 832: 13, 896: 14, 1024: 16, 1152: 16, 1536: 24}
 
 
@@ -22,18 +22,18 @@ def load(
     library: Optional[str] = None,
     network: str = "teacher",
 ) -> "torch.nn.Module":
-    """The backbone of a run, as a model in evaluation mode on the CPU.
+    """Loads the backbone of a run as a model in evaluation mode on the CPU.
 
     Args:
-        path: folder of a run (its final weights, or those of its newest checkpoint), of a
-            checkpoint, or of ``simdino export``; or one of our ``.safetensors`` files.
+        path: folder of a run (its final weights, or else those of its newest checkpoint), of a
+            checkpoint, or of ``simdino export``; or a ``.safetensors`` file written by simdino.
         library: ``"timm"`` (a ``VisionTransformer``) or ``"transformers"`` (a ``Dinov2Model``, or
             with registers a ``Dinov2WithRegistersModel``). By default that of the export, or timm.
-        network: ``"teacher"``, which is the result of a training, or ``"student"``.
+        network: ``"teacher"``, which is the result of training, or ``"student"``.
 
     Returns:
-        The model. ``model.simdino`` says what it was made of: ``file``, ``image_size``, ``mean``,
-        ``std``.
+        The model. Its attribute ``simdino`` is a dictionary with ``file``, ``image_size``,
+        ``mean``, and ``std``.
 
     Raises:
         FileNotFoundError: if there are no weights.
@@ -72,7 +72,7 @@ def _described(model: Any, file: Path, image_size: Any, mean: Any, std: Any) -> 
 
 
 def find_weights(path: Path, network: str) -> Path:
-    """The weight file for a path."""
+    """Returns the weight file for a path."""
     if path.is_file():
         return path
     if not path.exists():
@@ -91,7 +91,7 @@ def find_weights(path: Path, network: str) -> Path:
 
 
 def read_safetensors(file: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, str]]:
-    """Tensors and metadata of a safetensors file."""
+    """Reads the tensors and metadata of a safetensors file."""
     try:
         import torch
     except ImportError as error:
@@ -124,7 +124,7 @@ def read_safetensors(file: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, s
 
 
 def _exported(folder: Path, config: dict[str, Any], library: Optional[str]) -> Any:
-    """A folder of `simdino export`, or of the library itself."""
+    """Loads a folder that was written by `simdino export` or by the library itself."""
     kind = "transformers" if "model_type" in config else "timm"
     if library not in (None, kind) or not ("model_type" in config or "architecture" in config):
         made = kind if library not in (None, kind) else "DINOv2's own code"
@@ -153,7 +153,7 @@ def _library(name: str) -> Any:
 
 
 def _sizes(tensors: dict[str, Any], model: dict[str, Any], file: Path) -> tuple[int, int, int, float]:
-    """Width, depth, heads, and the ratio of the feed-forward network."""
+    """Returns width, depth, number of heads, and the MLP ratio."""
     width = tensors["norm.weight"].shape[0]
     depth = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks."))
     heads = model.get("num_heads") or _HEADS.get(width)
@@ -171,7 +171,8 @@ def _timm(tensors: dict[str, Any], model: dict[str, Any], file: Path) -> Any:
     timm, torch = _library("timm"), _library("torch")
     width, depth, heads, ratio = _sizes(tensors, model, file)
     registers, gated = model["num_register_tokens"] > 0, model["ffn"] == "swiglu"
-    # The architecture that receives all of these arguments; only the gated one differs.
+    # All properties of the network are passed as arguments; the named architecture only determines
+    # whether the MLP is gated.
     result = timm.create_model(
         "vit_giant_patch14_dinov2" if gated else "vit_base_patch16_224",
         img_size=model["image_size"],
@@ -192,9 +193,10 @@ def _timm(tensors: dict[str, Any], model: dict[str, Any], file: Path) -> Any:
     state = {}
     for name, tensor in tensors.items():
         if name == "mask_token":
-            continue  # timm has none
+            continue  # timm has no mask token
         if registers and name == "cls_token":
-            tensor = tensor + tensors["pos_embed"][:, :1]  # timm has no position for it
+            # timm has no positional embedding for the class token.
+            tensor = tensor + tensors["pos_embed"][:, :1]
         if registers and name == "pos_embed":
             tensor = tensor[:, 1:]
         name = "reg_token" if name == "register_tokens" else name
@@ -230,7 +232,7 @@ def _transformers(tensors: dict[str, Any], model: dict[str, Any], file: Path) ->
         "hidden_size": width,
         "num_hidden_layers": depth,
         "num_attention_heads": heads,
-        # The gated width follows from the plain one.
+        # transformers derives the width of a gated MLP from that of a plain one.
         "mlp_ratio": 4 if gated else (int(ratio) if ratio == int(ratio) else ratio),
         "layer_norm_eps": model["norm_eps"],
         "image_size": model["image_size"],
@@ -257,7 +259,7 @@ def _transformers(tensors: dict[str, Any], model: dict[str, Any], file: Path) ->
         for ours, theirs in _HF_INSIDE:
             name = name.replace(ours, theirs)
         state[name] = tensor
-    # What the network does not have is neutral: LayerScale of 1 and a mask token of 0.
+    # Parts that the network lacks get neutral values: 1 for LayerScale, and 0 for the mask token.
     state.setdefault("embeddings.mask_token", torch.zeros(1, width))
     if model["layer_scale"] is None:
         for layer in range(depth):

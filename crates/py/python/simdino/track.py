@@ -2,7 +2,7 @@
 
 TRACKER is wandb, mlflow, trackio, swanlab, or tensorboard, whose library must be installed. With
 ``--follow``, lines are forwarded as the training writes them, until it has written its weights, or
-until Ctrl-C or SIGTERM. The training itself knows nothing of it.
+until Ctrl-C or SIGTERM. The training is not affected.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any, Callable, Iterator, NamedTuple, Optional
 from ._metrics import metrics_file, parse_line
 
 POLL_SECONDS = 2.0
-# What mlflow takes at once.
+# Maximum number of metrics in a request to mlflow.
 MLFLOW_BATCH = 1000
 
 Log = Callable[[dict[str, float], int], Any]
 
 
 class Tracker(NamedTuple):
-    """Where metrics go."""
+    """A tracker that metrics are forwarded to."""
 
     log: Log
     finish: Callable[[], Any]
@@ -83,7 +83,7 @@ def swanlab(project: str, name: str, config: dict[str, Any]) -> Tracker:
 def tensorboard(project: str, name: str, config: dict[str, Any]) -> Tracker:
     from torch.utils.tensorboard import SummaryWriter
 
-    # What an earlier call has written there is replaced.
+    # Replaces what an earlier call has written there.
     writer = SummaryWriter(str(Path(project) / name), purge_step=0)
     writer.add_text("config", f"```\n{json.dumps(config, indent=1)}\n```")
 
@@ -101,7 +101,8 @@ TRACKERS = {
     "swanlab": swanlab,
     "tensorboard": tensorboard,
 }
-# What to install, and what to set if one does not start.
+# Packages to install, where they differ from the tracker's name, and advice if a tracker fails to
+# start.
 INSTALL = {"tensorboard": "tensorboard torch"}
 ADVICE = {
     "wandb": "set WANDB_API_KEY, or WANDB_MODE=offline, which writes to ./wandb for `wandb sync`",
@@ -112,36 +113,36 @@ ADVICE = {
 
 
 def say(text: str) -> None:
-    """A line about what happens."""
+    """Prints a line to stderr."""
     print(f"simdino.track: {text}", file=sys.stderr, flush=True)
 
 
 def rows(
     path: Path, follow: bool, pause: Callable[[], Any] = lambda: None
 ) -> Iterator[dict[str, Any]]:
-    """The lines of the file, each value of a step once; with ``follow``, also those to come.
-    ``pause`` is called before each wait for them."""
+    """Yields the lines of the file, with each value of a step only once; with ``follow``, also
+    future lines. Calls ``pause`` before each wait for them."""
     offset, number, last, identity = 0, 0, -1, None
     sent: set[str] = set()
     ended = path.parent / "weights" / "teacher.safetensors"
     while True:
-        # Before reading: whatever was written before the weights is then read, too.
+        # Checked before reading, so that all lines written before the weights are read.
         final = not follow or ended.is_file()
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             if identity != (status.st_dev, status.st_ino) or status.st_size < offset:
-                # A run that was continued from a checkpoint has replaced the file by one without the
-                # lines that it writes again.
+                # A run that was resumed from a checkpoint has replaced the file with one without
+                # the lines that it will write again.
                 identity, offset, number = (status.st_dev, status.st_ino), 0, 0
             file.seek(offset)
             for line in file:
                 if not line.endswith(b"\n"):
-                    break  # about to be finished
+                    break  # still being written
                 offset, number = offset + len(line), number + 1
                 row = parse_line(line.decode("utf-8"), path, number)
                 if row["step"] > last:
                     last, sent = row["step"], set()
-                # Probes have a line of their own at a step of the training.
+                # Probes write a separate line for a step that training has written a line for.
                 new = row.keys() - {"step"} - sent
                 if row["step"] == last and new:
                     sent |= new
@@ -153,13 +154,13 @@ def rows(
 
 
 def values_of(row: dict[str, Any]) -> dict[str, float]:
-    """The metrics of a line that are finite numbers."""
+    """Returns the metrics of a line that are finite numbers."""
     numbers = {k: v for k, v in row.items() if k != "step" and isinstance(v, (int, float))}
     return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
 
 
 def config_of(run: Path) -> dict[str, Any]:
-    """The config of a run, and what is known about its machine."""
+    """Returns the config of a run, and the description of its machine if there is one."""
     config: dict[str, Any] = {}
     try:
         import yaml
@@ -175,7 +176,8 @@ def config_of(run: Path) -> dict[str, Any]:
 
 
 def file_of(run: Path, follow: bool) -> Path:
-    """The file of a run; with ``follow``, as soon as the training has made it."""
+    """Returns the metrics file of a run; with ``follow``, waits until the training has created
+    it."""
     said = False
     while True:
         try:
@@ -190,19 +192,19 @@ def file_of(run: Path, follow: bool) -> Path:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """Returns the message of an error in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def start(tracker: str, options: argparse.Namespace, path: Path) -> Optional[Tracker]:
-    """The tracker, or None after saying why not."""
+    """Starts the tracker; prints the reason and returns None if that fails."""
     name = options.name or path.parent.resolve().name
     try:
         return TRACKERS[tracker](options.project, name, config_of(path.parent))
     except ImportError as error:
         advice = f"pip install {INSTALL.get(tracker, tracker)}"
         say(f"{tracker} cannot be imported ({reason(error)}): {advice}")
-    except Exception as error:  # each library has errors of its own
+    except Exception as error:  # each library has its own errors
         say(f"{tracker} has not started: {reason(error)}")
         if tracker in ADVICE:
             say(ADVICE[tracker])
@@ -210,7 +212,7 @@ def start(tracker: str, options: argparse.Namespace, path: Path) -> Optional[Tra
 
 
 def forward(tracker: Tracker, path: Path, follow: bool) -> tuple[int, bool]:
-    """Forwards the lines; returns their number, and whether all went well."""
+    """Forwards the lines; returns their number, and whether there was no error."""
     sent = 0
     try:
         try:
@@ -221,7 +223,7 @@ def forward(tracker: Tracker, path: Path, follow: bool) -> tuple[int, bool]:
             pass
         tracker.flush()
         return sent, True
-    except Exception as error:  # of the file, or of a library
+    except Exception as error:  # from the file or a library
         say(reason(error))
         return sent, False
     finally:
@@ -229,7 +231,7 @@ def forward(tracker: Tracker, path: Path, follow: bool) -> tuple[int, bool]:
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
-    """The program; returns its exit code."""
+    """Runs the program; returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m simdino.track", description=(__doc__ or "").split("\n\n")[0]
     )
@@ -255,6 +257,6 @@ def main(arguments: Optional[list[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    # Shells let what runs in the background ignore Ctrl-C; `kill` is to finish as well.
+    # Shells start background jobs with SIGINT ignored, so SIGTERM must finish cleanly, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

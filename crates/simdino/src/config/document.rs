@@ -7,23 +7,23 @@ use super::overrides::ReadValue;
 use super::{RunConfig, length, overrides, problems, schema};
 use crate::error::{Error, Result};
 
-/// A config with every default filled in.
+/// A config with all defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
-    /// The values.
+    /// The complete config.
     pub config: RunConfig,
     /// Changes that were made to fit a short run, one sentence each.
     pub notes: Vec<String>,
-    /// The keys that the config and the overrides give.
+    /// The values that the document and the overrides give.
     pub given: Value,
 }
 
-/// Applies the keys of a config, and then the `key.path=value` overrides, to the recipe of the
-/// method that they name. Values are checked for their types, not for their meaning: see
-/// [`RunConfig::validate`].
+/// Applies the keys of a document, and then the `key.path=value` overrides, to the recipe of the
+/// method that they name. Only the types of values are checked; [`RunConfig::validate`] checks the
+/// values themselves.
 ///
 /// # Errors
-/// [`Error::Config`] with all unknown keys and all values of a wrong type.
+/// Returns [`Error::Config`] with all unknown keys and all values of a wrong type.
 pub fn from_document(
     document: Value,
     overrides: &[String],
@@ -32,10 +32,11 @@ pub fn from_document(
     from_layers(json!({}), document, overrides, read_value)
 }
 
-/// As [`from_document`], with values for the keys that neither the config nor the overrides give.
+/// Same as [`from_document`], with `values` for keys that neither the document nor the overrides
+/// give.
 ///
 /// # Errors
-/// As [`from_document`].
+/// Same as [`from_document`].
 pub fn from_layers(
     values: Value,
     document: Value,
@@ -48,7 +49,7 @@ pub fn from_layers(
     let mut layer = json!({});
     overrides::merge_layer(&mut layer, document);
     let mut document = layer;
-    // The values are of the layer of the config: a short run shortens what they say, too.
+    // `values` belong to the layer of the file, so overrides that shorten the run scale them, too.
     let mut file = values.clone();
     overrides::merge_layer(&mut file, document.clone());
     let (mut above, mut all) = (json!({}), json!({}));

@@ -1,10 +1,9 @@
-//! Scales settings that are counted in epochs when a run is made shorter.
+//! Scales settings in epochs when a higher layer of the config shortens the run.
 //!
-//! A config consists of layers: the recipe of the method, the file, and the command line. A
-//! warm-up of 5 epochs was meant for the run length that is set in its own layer or a lower one.
-//! If a higher layer makes the run so short that the warm-up would fill it, the warm-up is
-//! shortened in proportion, and a message says so. Two contradictory values in the same layer are
-//! left to the checks.
+//! A config consists of layers: the recipe of the method, the file, and the command line. A warm-up
+//! of 5 epochs is meant for the run length that is set in its own layer or a lower one. If a higher
+//! layer makes the run so short that the warm-up would fill it, the warm-up is shortened in
+//! proportion, and a note says so. Contradictory values in the same layer are left to validation.
 
 use serde_json::Value;
 
@@ -34,8 +33,8 @@ const SETTINGS: [Setting; 3] = [
     },
 ];
 
-/// Shortens settings that would fill the run of `config`, which was made of `layers`, the lowest
-/// first; describes the changes in a sentence.
+/// Shortens settings that would fill the run of `config`, which was merged from `layers`, the
+/// lowest first. Returns a sentence about the changes, if any.
 pub(crate) fn shorten(config: &mut RunConfig, layers: &[&Value]) -> Option<String> {
     let epochs = config.train.epochs;
     let (of_epochs, _) = given(layers, EPOCHS)?;
@@ -59,12 +58,12 @@ pub(crate) fn shorten(config: &mut RunConfig, layers: &[&Value]) -> Option<Strin
     })
 }
 
-/// Rounds to few digits: readable, and unchanged when a JSON or YAML file is read back.
+/// Rounds to four decimals, which are readable and survive a round trip through JSON or YAML.
 fn short(epochs: f64) -> f64 {
     (epochs * 1e4).round() / 1e4
 }
 
-/// Returns the number at a dotted path, and the highest layer that sets it.
+/// Returns the index of the highest layer that sets the number at a dotted path, and the number.
 fn given(layers: &[&Value], path: &str) -> Option<(usize, f64)> {
     let number = |layer: &Value| path.split('.').try_fold(layer, |at, key| at.get(key))?.as_f64();
     layers.iter().enumerate().rev().find_map(|(at, layer)| Some((at, number(layer)?)))

@@ -1,8 +1,8 @@
-//! What a run is told: [`RunConfig`], its published recipes, and everything that can be wrong with it.
+//! The config of a run, [`RunConfig`], with its published recipes and its validation.
 //!
-//! Every section belongs to the crate that uses it; this module joins them, and checks what only
-//! shows when they are seen together. It reads no file and knows no file format: a config comes in
-//! as a [`serde_json::Value`]. It does not look at the data or at the machine.
+//! Every section is defined by the crate that uses it; this module combines them, and checks what
+//! depends on several of them. It reads no files and knows no file format: a config is passed as a
+//! [`serde_json::Value`]. It does not look at the data or the machine.
 
 mod document;
 mod length;
@@ -47,9 +47,9 @@ pub struct RunSection {
     /// Device that the networks run on. `cuda:N` is the GPU with the index N, from 0.
     #[schemars(extend("x-on-resume" = "may change"))]
     pub device: DeviceSpec,
-    /// Make a run on a GPU repeat bit for bit, with the same GPUs and versions: libtorch computes with
-    /// its deterministic algorithms only, which can be slower, and an operation that has none stops the
-    /// run with an error. On a CPU, runs repeat with and without.
+    /// Make runs on a GPU bitwise reproducible with the same GPUs and versions: libtorch uses only
+    /// deterministic algorithms, which can be slower, and an operation that has none stops the run
+    /// with an error. Runs on a CPU are reproducible either way.
     #[schemars(extend("x-on-resume" = "may change"))]
     pub deterministic: bool,
     /// Number of threads for tensor operations on the CPU. If it is absent, one per core.
@@ -75,7 +75,7 @@ impl Default for RunSection {
     }
 }
 
-/// A month: longer waits make no sense.
+/// Longest timeout: 30 days.
 const MOST_SECONDS: f64 = 2_592_000.0;
 
 impl RunSection {
@@ -99,7 +99,7 @@ impl RunSection {
     }
 }
 
-/// Everything a run is told.
+/// Config of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
@@ -108,7 +108,7 @@ pub struct RunConfig {
     /// Training method. It applies the published recipe of that method in place of the defaults
     /// below, which are those of SimDINO.
     pub method: Method,
-    /// Where the values come from that the config does not give.
+    /// How values that the config does not give are chosen.
     #[schemars(extend("x-on-resume" = "may change"))]
     pub sizing: Sizing,
     /// Where the images are and how they are read.
@@ -135,13 +135,13 @@ pub struct RunConfig {
     pub optim: OptimConfig,
     /// Batch size, length, and precision of a run, and how often it logs and saves.
     pub train: TrainConfig,
-    /// What is measured of the teacher during training.
+    /// Measurements of the teacher during training.
     #[schemars(extend("x-on-resume" = "may change"))]
     pub probe: ProbeConfig,
 }
 
 impl RunConfig {
-    /// The loss.
+    /// Returns the config of the loss.
     pub fn objective(&self) -> ObjectiveConfig {
         ObjectiveConfig {
             method: self.method,

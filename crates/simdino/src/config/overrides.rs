@@ -1,18 +1,19 @@
-//! `key.path=value` arguments: they are checked like the config itself, and override it.
+//! `key.path=value` arguments, which are checked like the config itself and override it.
 
 use objectives::SimDinoConfig;
 use serde_json::{Map, Value, json};
 
 use super::schema::{Kind, key_at};
 
-/// Parses one value of the command line, the `VALUE` of `key.path=VALUE`; the error is a sentence.
+/// Parses the `VALUE` of a `key.path=VALUE` argument; the error is a sentence.
 pub type ReadValue<'a> = &'a dyn Fn(&str) -> std::result::Result<Value, String>;
 
-/// Parses one override into a document that contains only this key; `read_value` parses values
-/// that are not text.
+/// Parses an override into a document that contains only its key. `read_value` parses values that
+/// are not strings.
 ///
 /// # Errors
-/// Returns a sentence about an invalid form; whether the key exists is checked with the document.
+/// Returns a sentence if the form is invalid or `read_value` fails. Whether the key exists is not
+/// checked here.
 pub fn read(root: &Kind, text: &str, read_value: ReadValue) -> Result<Value, String> {
     let Some((path, value)) = text.split_once('=') else {
         return Err(format!("override '{text}': expected key.path=value"));
@@ -21,7 +22,7 @@ pub fn read(root: &Kind, text: &str, read_value: ReadValue) -> Result<Value, Str
     if path.is_empty() || path.split('.').any(str::is_empty) {
         return Err(format!("override '{text}': '{path}' is not a key.path"));
     }
-    // Text is taken as it stands, so that `run.name=007` or `data.path=a: b` need no quotes.
+    // Strings are taken verbatim, so that `run.name=007` or `data.path=a: b` need no quotes.
     let value = match key_at(root, path).map(|key| &key.kind) {
         Some(Kind::Text) => Value::String(value.to_owned()),
         Some(Kind::Optional(inner)) if **inner == Kind::Text => match value {
@@ -41,14 +42,14 @@ pub fn merge(under: &mut Value, over: Value) {
                 merge(under.entry(key).or_insert(Value::Null), value);
             }
         }
-        // Nothing on a section leaves it; nothing on a value that may be absent removes it.
+        // Null for a section keeps the section; null for any other value replaces it.
         (Value::Object(_), Value::Null) => {}
         (under, over) => *under = over,
     }
 }
 
-/// Applies a layer of a config to those below it: [`merge`], where of two keys that exclude each other, the
-/// layer's replaces the other one.
+/// Applies a layer of a config to those below it with [`merge`]. If the layer gives one of two
+/// mutually exclusive keys, the other one is reset.
 pub fn merge_layer(under: &mut Value, mut over: Value) {
     if let Some(Value::Object(simdino)) = over.get_mut("simdino") {
         let has = |key: &str| simdino.get(key).is_some_and(|value| !value.is_null());
@@ -66,12 +67,12 @@ pub fn merge_layer(under: &mut Value, mut over: Value) {
     merge(under, over);
 }
 
-/// The two ways to give the groups of the coding rate.
+// The two mutually exclusive keys for the groups of the coding rate.
 const GROUP_ROWS: &str = "group_rows";
 const RATE_GROUPS: &str = "rate_groups";
 
-/// Returns what is wrong with a layer that gives both of two keys that exclude each other. The default
-/// of `rate_groups` gives nothing: configs that were written with all keys contain it.
+/// Returns a problem if a layer gives both of two mutually exclusive keys. The default value of
+/// `rate_groups` does not count, because configs that were written with all keys contain it.
 pub fn exclusive(layer: &Value) -> Option<String> {
     let given = |key: &str| layer["simdino"].get(key).filter(|value| !value.is_null());
     let usual = json!(SimDinoConfig::default().rate_groups);
@@ -83,7 +84,7 @@ pub fn exclusive(layer: &Value) -> Option<String> {
     })
 }
 
-/// Removes empty sections, which `serde` would reject as a wrong type.
+/// Removes null sections, which `serde` would reject as a wrong type.
 pub fn drop_empty_sections(kind: &Kind, value: &mut Value) {
     let (Kind::Section(keys), Value::Object(entries)) = (kind, value) else { return };
     let kept = std::mem::take(entries).into_iter().filter_map(|(key, mut value)| {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::schema::{Key, Kind, Word, join, leaves};
 
-/// Sections and keys of earlier versions, with their current names.
+/// Sections and keys of earlier versions, and their current names.
 const RENAMED: [(&str, &str); 7] = [
     ("objective", "simdino"),
     ("prototypes", "dino"),
@@ -18,7 +18,8 @@ const RENAMED: [(&str, &str); 7] = [
     ("optim.trust", "optim.trust_coefficient"),
 ];
 
-/// Keys whose 0 or empty text once stood for something else, which null now says.
+/// Keys for which 0 or an empty string once had a special meaning, which null has now, and that
+/// meaning.
 const NULL_NOW: [(&str, &str); 16] = [
     ("run.name", "the name of the config file"),
     ("run.threads", "one thread per core"),
@@ -38,10 +39,10 @@ const NULL_NOW: [(&str, &str); 16] = [
     ("probe.resize", "8/7 of the crop"),
 ];
 
-/// Longest value that a message quotes, in characters.
+/// Maximum number of characters of a value that a message quotes.
 const QUOTED: usize = 60;
 
-/// Returns unknown keys and values of a wrong type in `value`.
+/// Returns a sentence for each unknown key and each value of a wrong type in `value`.
 pub fn find(root: &Kind, value: &Value) -> Vec<String> {
     let mut walk = Walk { root, problems: Vec::new() };
     walk.check(root, "", value);
@@ -112,7 +113,7 @@ impl Walk<'_> {
                     }
                 }
             }
-            // A section with nothing under it keeps its defaults.
+            // A null section keeps its defaults.
             (Kind::Section(_), Value::Null)
             | (Kind::Optional(_), Value::Null)
             | (Kind::Bool, Value::Bool(_))
@@ -160,8 +161,8 @@ impl Walk<'_> {
     }
 }
 
-/// Puts null where an earlier version wrote 0 or empty text to that effect: for the resolved config
-/// of a run of that version, which nobody writes by hand.
+/// Replaces 0 or an empty string with null where an earlier version used it with that meaning. This
+/// is for resolved configs of runs, which are not written by hand.
 pub fn upgrade(document: &mut Value) {
     for (key, _) in NULL_NOW {
         let pointer = format!("/{}", key.replace('.', "/"));
@@ -171,23 +172,23 @@ pub fn upgrade(document: &mut Value) {
     }
 }
 
-/// Whether earlier versions wrote this value where there is none.
+/// Returns whether this is a value that earlier versions used in place of null.
 fn is_nothing(value: &Value) -> bool {
     value.as_f64() == Some(0.0) || value.as_str() == Some("")
 }
 
-/// Names the current spelling of a value by which an earlier version meant that there is none.
+/// Returns a problem if earlier versions used this value in place of null for this key.
 fn null_now(path: &str, value: &Value) -> Option<String> {
     let (_, meaning) = NULL_NOW.iter().find(|(key, _)| *key == path && is_nothing(value))?;
     Some(format!("{path}: {} is no longer accepted: write null for {meaning}", show(value)))
 }
 
-/// Whether a value is of a kind.
+/// Returns whether a value is of a kind.
 fn fits(kind: &Kind, value: &Value) -> bool {
     find(kind, value).is_empty()
 }
 
-/// Whether `text` is `front` and a number of up to four digits.
+/// Returns whether `text` is `front` followed by one to four digits.
 fn is_numbered(front: &str, text: &str) -> bool {
     let digits = text.strip_prefix(front).unwrap_or_default();
     (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -218,7 +219,7 @@ fn unknown(
     if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == path) {
         return vec![format!("unknown key '{path}': it is now called '{new}'")];
     }
-    // A section whose keys went to several others.
+    // The keys of a former section may have moved to several others.
     let inside = format!("{path}.");
     let moved = RENAMED.iter().filter(|(old, _)| old.starts_with(&inside));
     let given = |old: &str| value.get(&old[inside.len()..]).is_some();

@@ -1,8 +1,8 @@
-//! The defaults that each method changes: its published recipe.
+//! The published recipe of each method, as changes to the defaults.
 //!
 //! The defaults of the config structs are those of SimDINO. `method: NAME` applies the recipe of
-//! that method to them, and the keys of the file override both, so a config that names a method
-//! and some images is complete.
+//! that method to them, and the keys of the file override both, so a config that names only a
+//! method and the images is complete.
 
 use augment::{AugmentConfig, Preset};
 use model::{DropPathForm, DropPathSchedule, HeadConfig, ModelConfig, PosInterpolation};
@@ -58,7 +58,8 @@ fn dino(config: RunConfig) -> RunConfig {
     }
 }
 
-/// Batch size and groups are those of the paper's comparison, 8 GPUs with 128 images each.
+/// The batch size and number of groups are those of the comparison in the SimDINO paper: 8 GPUs
+/// with 128 images each.
 fn dinov2(config: RunConfig) -> RunConfig {
     RunConfig {
         augment: AugmentConfig::of(Preset::Dinov2),

@@ -1,9 +1,9 @@
-//! The schema of a config type, which `schemars` derives from the structs: as a JSON schema for
-//! editors ([`json_schema`]), and as a tree of [`Key`]s, from which the checks of a config, its
-//! reference page, and the rules of resuming follow ([`of`]).
+//! The schema of a config type, which `schemars` derives from the structs. It is available as a
+//! JSON schema for editors ([`json_schema`]), and as a tree of [`Key`]s ([`of`]), on which the
+//! checks of a config, its reference page, and the rules for resuming are based.
 //!
-//! The tree is read from the JSON schema, and a keyword that this module does not know is an error.
-//! An editor and this program therefore apply the same schema.
+//! The tree is built from the JSON schema, and a keyword that this module does not know is an
+//! error. Editors and this program therefore apply the same schema.
 
 use std::collections::BTreeMap;
 
@@ -12,28 +12,28 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-/// Keyword of the schema that marks a key that may change when a run is resumed.
+/// Schema keyword that marks a key that may change when a run is resumed.
 const ON_RESUME: &str = "x-on-resume";
 
 /// A key of a config.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Key {
-    /// The values that it accepts.
+    /// The values that the key accepts.
     pub kind: Kind,
-    /// Its meaning, on one line.
+    /// Its description, on one line.
     pub doc: String,
-    /// Its value where a config does not give one; null for a section.
+    /// Its default value; null for a section.
     pub default: Value,
     /// Whether it may change when a run is resumed, because the result does not depend on it.
     pub may_change_on_resume: bool,
 }
 
-/// One of the words that a key accepts.
+/// A word that a key accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
     /// The word.
     pub word: String,
-    /// Its meaning, on one line; empty if the word speaks for itself.
+    /// Its description, on one line; empty if the word is self-explanatory.
     pub doc: String,
 }
 
@@ -51,29 +51,29 @@ pub enum Kind {
     },
     /// Any finite number.
     Number,
-    /// Text.
+    /// A string.
     Text,
     /// One of these words.
     Words(Vec<Word>),
-    /// A word with this beginning and a number of up to four digits at its end, such as `cuda:1`.
+    /// This prefix followed by a number of up to four digits, such as `cuda:1`.
     Numbered(String),
-    /// A list, with this number of elements if the type fixes it.
+    /// A list of values of this kind, with this number of elements if the type fixes it.
     List(Box<Kind>, Option<usize>),
-    /// The same, or nothing.
+    /// A value of this kind, or null.
     Optional(Box<Kind>),
-    /// More keys.
+    /// A mapping with these keys.
     Section(BTreeMap<String, Key>),
     /// One of several kinds, such as a word or a number.
     Either(Vec<Kind>),
 }
 
-/// A schema that this module cannot read, which is a bug in our code that a test finds.
+/// A schema that this module cannot read, which is a bug in this project.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the schema of a config type: {0}")]
 pub struct Unsupported(String);
 
-/// Returns the JSON schema (draft 7) of a config type. It is written out in full, without
-/// references, because editors support that best.
+/// Returns the JSON schema (draft 7) of a config type. All subschemas are inlined, because editors
+/// support that best.
 pub fn json_schema<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
     let settings = settings.with_transform(RecursiveTransform(tidy));
@@ -85,7 +85,8 @@ pub fn json_schema<T: JsonSchema>() -> Value {
 /// Returns the keys of a config type.
 ///
 /// # Errors
-/// Returns an error if the type contains something that no config needs, such as a map.
+/// Returns an error if the type contains something that this module does not support, such as a
+/// map.
 pub fn of<T: JsonSchema>() -> Result<Kind, Unsupported> {
     kind_of(&json_schema::<T>())
 }
@@ -129,8 +130,8 @@ pub(super) fn join(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
 }
 
-/// Puts each description on one line, accepts a section with nothing under it, and omits the
-/// default of a section, which its keys state.
+/// Puts each description on one line, allows null for sections, and removes the defaults of
+/// sections, which their keys state.
 fn tidy(schema: &mut Schema) {
     if let Some(Value::String(text)) = schema.get_mut("description") {
         *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -141,7 +142,7 @@ fn tidy(schema: &mut Schema) {
     }
 }
 
-/// Keywords of a schema that say nothing about the values that it accepts.
+/// Schema keywords that do not restrict the accepted values.
 const WORDS_ABOUT: [&str; 5] = ["$schema", "title", "description", "default", ON_RESUME];
 
 /// The keywords of one schema; each must be used.
@@ -153,7 +154,7 @@ impl<'a> Keywords<'a> {
         Ok(Self(map))
     }
 
-    /// Refuses every keyword beside `known` and those that say nothing about values.
+    /// Returns an error for any keyword except `known` and those of [`WORDS_ABOUT`].
     fn only(&self, known: &[&str]) -> Result<(), Unsupported> {
         let other =
             |key: &&String| !known.contains(&key.as_str()) && !WORDS_ABOUT.contains(&key.as_str());
@@ -171,7 +172,7 @@ impl<'a> Keywords<'a> {
         self.0.get(keyword).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
-    /// The types that are accepted.
+    /// Returns the accepted types.
     fn types(&self) -> Vec<&'a str> {
         match self.0.get("type") {
             Some(Value::String(one)) => vec![one],
@@ -205,7 +206,7 @@ fn kind_of(schema: &Value) -> Result<Kind, Unsupported> {
     Ok(if others.len() < types.len() { Kind::Optional(kind.into()) } else { kind })
 }
 
-/// Words are joined to one kind; nothing makes the others optional.
+/// Combines alternatives: all words become one kind, and null makes the others optional.
 fn either(alternatives: &[Value]) -> Result<Kind, Unsupported> {
     let (mut words, mut kinds, mut optional) = (Vec::new(), Vec::new(), false);
     for alternative in alternatives {
@@ -250,7 +251,7 @@ fn section(keywords: &Keywords<'_>) -> Result<Kind, Unsupported> {
     keys.collect::<Result<_, _>>().map(Kind::Section)
 }
 
-/// What holds for a section or a list holds for all keys in it.
+/// Marks all keys inside a section or list as allowed to change on resume.
 fn mark_all(kind: &mut Kind) {
     match kind {
         Kind::Section(keys) => keys.values_mut().for_each(|key| {
@@ -277,7 +278,7 @@ fn whole(keywords: &Keywords<'_>) -> Result<Kind, Unsupported> {
     Ok(Kind::Whole { min, max })
 }
 
-/// Text, words, or a word with a number.
+/// Reads a string schema: any string, words, or a prefix with a number.
 fn text(keywords: &Keywords<'_>) -> Result<Kind, Unsupported> {
     keywords.only(&["type", "const", "enum", "pattern"])?;
     let constant = keywords.0.get("const").and_then(Value::as_str);

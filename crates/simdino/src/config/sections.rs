@@ -1,4 +1,4 @@
-//! Checks the values of a config: those of each section, and those across sections.
+//! Checks the values of a config, within each section and across sections.
 
 use augment::AugmentConfig;
 use base::check::{Check, Problem};
@@ -10,7 +10,7 @@ use super::RunConfig;
 use crate::device::DeviceSpec;
 
 impl RunConfig {
-    /// Returns every invalid value, as `key: what it must be`.
+    /// Returns a sentence for each invalid value, as `key: problem`.
     pub fn validate(&self) -> Vec<String> {
         let sections = [
             ("data", self.data.validate()),
@@ -40,7 +40,7 @@ impl RunConfig {
             .flat_map(|(section, problems)| within(section, problems))
             .chain(check.problems().into_iter().map(|(key, what)| format!("{key}: {what}")))
             .collect();
-        // 0 has been named by the section that owns it.
+        // The section has already reported 0.
         if self.data.channels > 0 {
             problems.extend(within("augment", self.augment.validate_channels(self.data.channels)));
         }
@@ -50,10 +50,10 @@ impl RunConfig {
         problems
     }
 
-    /// The batch is split into passes, and these into the groups of the loss.
+    /// Checks that the batch can be split into passes, and these into the groups of the loss.
     fn check_batch(&self, check: &mut Check) {
         let (batch, passes) = (self.train.batch_size, self.train.accumulate);
-        // 0 has been named by the section that owns it.
+        // The section has already reported 0.
         if batch == 0 || passes == 0 {
             return;
         }
@@ -64,8 +64,8 @@ impl RunConfig {
         check.extend(groups.filter_map(|(key, groups)| self.group_problem(key, groups)));
     }
 
-    /// A group must be contained in one pass and have images to compare: a single image has no
-    /// neighbor, and a coding rate that cannot grow.
+    /// Returns a problem if the groups are not each contained in one pass with at least two images.
+    /// A single image has no neighbor, and its coding rate cannot grow.
     fn group_problem(&self, key: &'static str, groups: usize) -> Option<Problem> {
         if let (GROUP_ROWS, Some(rows)) = (key, self.simdino.group_rows) {
             return self.group_rows_problem(rows);
@@ -105,13 +105,13 @@ impl RunConfig {
         })
     }
 
-    /// [`Self::group_problem`] of groups of `rows` images: a pass must hold whole groups.
+    /// Same as [`Self::group_problem`] for groups of `rows` images: a pass must hold whole groups.
     fn group_rows_problem(&self, rows: usize) -> Option<Problem> {
         let (batch, passes) = (self.train.batch_size, self.train.accumulate);
         let pass = batch / passes;
         let one = passes == 1 && batch <= rows;
         if rows < 2 || (one && batch >= 2) || (pass > 1 && pass.is_multiple_of(rows)) {
-            return None; // fewer than 2 has been named by the section that owns the key
+            return None; // the section has already reported fewer than 2
         }
         let smaller = (2..=rows.min(pass)).rev().find(|rows| pass.is_multiple_of(*rows));
         let smaller = smaller.map(|rows| format!("{GROUP_ROWS}={rows}"));
@@ -130,7 +130,8 @@ impl RunConfig {
         Some(("train.batch_size", problem))
     }
 
-    /// The groups in which the method's loss is computed: their number, by the key that determines it.
+    /// Returns, for each part of the method's loss that is computed in groups, the key that
+    /// determines the number of groups, and that number.
     pub fn groups(&self) -> Vec<(&'static str, usize)> {
         let mut groups = Vec::new();
         if matches!(self.method, Method::SimDino | Method::SimDinoV2) {
@@ -146,17 +147,17 @@ impl RunConfig {
         groups
     }
 
-    /// Whether the method can use masked patches and neighbors.
+    /// Returns whether the method can use masked patches and neighbors.
     fn masks_patches(&self) -> bool {
         matches!(self.method, Method::SimDinoV2 | Method::DinoV2)
     }
 
-    /// Whether the method's loss uses scores of prototypes.
+    /// Returns whether the method's loss uses scores of prototypes.
     pub(super) fn has_prototypes(&self) -> bool {
         matches!(self.method, Method::Dino | Method::DinoV2)
     }
 
-    /// Network and loss must belong to the same method.
+    /// Checks that the network has the outputs that the method's loss uses.
     fn check_method(&self, check: &mut Check) {
         let (method, head) = (self.method.name(), &self.head);
         match (self.has_prototypes(), head.prototypes) {
@@ -187,7 +188,7 @@ impl RunConfig {
         });
     }
 
-    /// Crops are divided into whole patches.
+    /// Checks that crops can be divided into whole patches.
     fn check_sizes(&self, check: &mut Check) {
         let patch = self.model.patch_size;
         let mut whole = |key, size: u32| {
@@ -201,20 +202,20 @@ impl RunConfig {
         }
     }
 
-    /// The learning rate after warm-up, scaled by the batch size.
+    /// Returns the learning rate after warm-up, scaled by the batch size.
     pub fn learning_rate(&self) -> f64 {
         self.optim.lr_scaling.apply(self.optim.base_lr, self.train.batch_size)
     }
 
-    /// Schedules fit into the run.
+    /// Checks that schedules fit into the run.
     fn check_length(&self, check: &mut Check) {
-        // A shorter run than a recipe is meant for has been seen to by `length`.
+        // If the run is shorter than the recipe's, `length` has already shortened the warm-up.
         let (warmup, epochs) = (self.optim.warmup_epochs, self.train.epochs);
         check.that("optim.warmup_epochs", epochs <= 0.0 || warmup <= epochs, || {
             format!("must not exceed train.epochs {epochs} (got {warmup})")
         });
         let (lr, min) = (self.learning_rate(), self.optim.min_lr);
-        // Rates that cannot be have been named by their section.
+        // The section has already reported invalid rates.
         check.that("optim.min_lr", min <= lr || lr <= 0.0 || lr.is_nan() || min.is_nan(), || {
             format!(
                 "must not exceed the learning rate {lr} that optim.base_lr gives at this batch size \
@@ -223,7 +224,8 @@ impl RunConfig {
         });
     }
 
-    /// Settings that differ from their default but have no effect in this run.
+    /// Returns a sentence for each setting that differs from its default but has no effect in this
+    /// run, and for each that may have an unexpected effect.
     pub fn without_effect(&self) -> Vec<String> {
         let default = Self::of(self.method);
         let mix = &self.data.mix;
@@ -254,7 +256,7 @@ impl RunConfig {
             .collect()
     }
 
-    /// A weight that is set, but adapted.
+    /// Warns about a weight of the compression that is set although the held trade-off adapts it.
     fn coeff_without_effect(&self, default: &Self) -> Option<(&'static str, &'static str)> {
         let (ours, theirs) = (&self.simdino, &default.simdino);
         let set = (ours.coeff, ours.coeff_end) != (theirs.coeff, theirs.coeff_end);
@@ -262,7 +264,7 @@ impl RunConfig {
         (set && held).then_some(("simdino.coeff", "simdino.coeff_rule is held"))
     }
 
-    /// Settings that are valid but may have unexpected effects.
+    /// Returns a sentence for each valid setting that may have unexpected effects.
     fn cautions(&self) -> Vec<String> {
         let frozen = self.optim.freeze_last_layer_epochs;
         let never = self.has_prototypes() && frozen >= self.train.epochs && frozen > 0.0;
@@ -284,7 +286,7 @@ impl RunConfig {
         never.into_iter().chain(apart).collect()
     }
 
-    /// Sections of losses other than that of the method.
+    /// Warns about settings of losses and optimizers that the run does not use.
     fn loss_without_effect(&self, default: &Self) -> Vec<Warning> {
         const OTHER: &str = "the method's loss does not use it";
         let adamw = self.optim.optimizer == OptimizerKind::Adamw;
@@ -315,24 +317,24 @@ impl RunConfig {
     }
 }
 
-/// Why a run on the CPU cannot have `train.precision: tf32`.
+/// The problem of `train.precision: tf32` in a run on the CPU.
 pub(crate) const NO_TF32: &str =
     "tf32 is a mode of GPUs, and this run computes on the CPU: use fp32";
 
-/// The key that fixes the images of a group rather than the number of groups.
+/// The key that sets the number of images per group instead of the number of groups.
 pub(crate) const GROUP_ROWS: &str = "simdino.group_rows";
 
 /// Maximum number of group counts that are tried to find one to recommend.
 const MOST_TRIES: usize = 4096;
 
-/// The problems of a section, each with its whole key.
+/// Formats the problems of a section with their full keys.
 fn within(section: &'static str, problems: Vec<Problem>) -> impl Iterator<Item = String> {
     problems.into_iter().map(move |(key, what)| format!("{section}.{key}: {what}"))
 }
 
 type Warning = Option<(&'static str, &'static str)>;
 
-/// Settings of probes that are off.
+/// Warns about settings of probes that are off.
 fn probe_without_effect(probe: &ProbeConfig, default: &ProbeConfig) -> Vec<Warning> {
     let (rank, segment) = (probe.rank_is_on(), probe.segment_is_on());
     let labeled = probe.train_path.is_some();

@@ -6,7 +6,7 @@ use super::RunConfig;
 use super::sections::GROUP_ROWS;
 
 impl RunConfig {
-    /// Returns what in the config does not fit this number of processes, one sentence each.
+    /// Returns a sentence for each value of the config that does not fit this number of processes.
     pub fn problems_of_sharing(&self, size: usize) -> Vec<String> {
         if size == 1 {
             return Vec::new();
@@ -35,7 +35,7 @@ impl RunConfig {
         check.problems().into_iter().map(|(key, what)| format!("{key}: {what}")).collect()
     }
 
-    /// What is wrong with this number of groups of `simdino.group_rows` images for so many processes.
+    /// Describes why groups of `simdino.group_rows` images cannot be shared by `size` processes.
     fn unshared_groups(&self, groups: usize, size: usize) -> String {
         let (batch, accumulate) = (self.train.batch_size, self.train.accumulate);
         let (parts, rows) = (accumulate * size, batch.div_ceil(groups));
@@ -55,7 +55,7 @@ impl RunConfig {
     }
 }
 
-/// `3 processes`, or `3 processes with 2 passes each`.
+/// Formats numbers as `3 processes` or `3 processes with 2 passes each`.
 fn parts_in_words(processes: usize, passes: usize) -> String {
     match passes {
         1 => format!("{processes} processes"),

@@ -1,7 +1,8 @@
-//! Chooses what a config does not give, for the device and the number of images.
+//! Chooses values that a config does not give, depending on the device and the number of images.
 //!
-//! The published recipes are for a million images and eight GPUs. A folder of a thousand images on a
-//! laptop needs a smaller network, smaller crops, and many small steps rather than few large ones.
+//! The published recipes are meant for a million images and eight GPUs. A folder of a thousand
+//! images on a laptop needs a smaller network, smaller crops, and many small steps rather than few
+//! large ones.
 
 use objectives::Method;
 use schemars::JsonSchema;
@@ -10,12 +11,12 @@ use serde_json::{Value, json};
 
 use super::overrides::merge;
 
-/// Where the values come from that a config does not give.
+/// How values that a config does not give are chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Sizing {
-    /// Those of the method's recipe.
+    /// They come from the method's recipe.
     #[default]
     Recipe,
     /// Network, crops, batch, and length are chosen for the device and the number of images, and
@@ -23,19 +24,20 @@ pub enum Sizing {
     Auto,
 }
 
-/// Images that a run on a CPU sees: about 20 minutes on two cores.
+/// Number of images that a run on a CPU processes, which takes about 20 minutes on two cores.
 const IMAGES_ON_CPU: f64 = 100_000.0;
-/// Images that a run on a GPU sees at least.
+/// Minimum number of images that a run on a GPU processes, unless [`MOST_EPOCHS`] limits it.
 const IMAGES_ON_GPU: f64 = 2_000_000.0;
-/// Most passes over the images; what remains to be learned from them after this many is little.
+/// Maximum number of epochs, beyond which little remains to be learned from the images.
 const MOST_EPOCHS: f64 = 400.0;
-/// Log lines and checkpoints of a run.
+/// Approximate number of log lines of a run.
 const LOG_LINES: f64 = 200.0;
+/// Approximate number of checkpoints of a run.
 const CHECKPOINTS: f64 = 20.0;
 
-/// Returns the values for a run of so many processes, at least 1, on this number of images, as a mapping of
-/// sections. `given` are the keys of the config: what depends on the length of the run follows the length that
-/// it gives.
+/// Returns values for a run with `processes` processes (0 counts as 1) on `images` images, as a
+/// mapping of sections. `given` holds the values that the config gives; settings that depend on the
+/// length or batch size of the run follow those in `given`.
 pub fn sizes_for(
     given: &Value,
     method: Method,
@@ -45,7 +47,7 @@ pub fn sizes_for(
 ) -> Value {
     let (mut sizes, batch, epochs) = if on_gpu { on_a_gpu(images) } else { on_a_cpu(images) };
     let split = Split::of(given, processes);
-    // A batch of more images than there are is refused.
+    // Validation rejects a batch that is larger than the dataset.
     let batch = split.whole(batch.min(1 << images.max(2).ilog2()), images);
     let number = |key: &str, otherwise: f64| given["train"][key].as_f64().unwrap_or(otherwise);
     let length = number("epochs", epochs);
@@ -67,33 +69,33 @@ pub fn sizes_for(
         merge(&mut sizes, json!({ "probe": { "every_epochs": rounded(0.1 * length) } }));
     }
     if matches!(method, Method::SimDinoV2 | Method::DinoV2) {
-        // Neighbors are looked for among all images at hand, which may be few.
+        // Neighbors are searched among all images of a pass in a process, which may be few.
         merge(&mut sizes, json!({ "koleo": { "groups": split.parts() } }));
     }
     if matches!(method, Method::SimDino | Method::SimDinoV2) {
         let group_rows = split.group_rows(batch);
         let held = json!({ "coeff_rule": "held", "group_rows": group_rows });
         merge(&mut sizes, json!({ "simdino": held }));
-        // An `eps` of the config keeps the meaning that it has without this.
+        // An `eps` in the config keeps the meaning that it has without automatic sizing.
         if ["eps", "eps_semantics"].iter().all(|key| given["simdino"][key].is_null()) {
             let noise = json!({ "eps": 0.025, "eps_semantics": "relative" });
             merge(&mut sizes, json!({ "simdino": noise }));
         }
     } else {
-        // A few images for each prototype.
+        // A few images per prototype.
         let prototypes = (images / 4).next_power_of_two().clamp(256, 65_536);
         merge(&mut sizes, json!({ "head": { "prototypes": prototypes } }));
     }
     sizes
 }
 
-/// Sizes with batch and epochs.
+/// Returns sizes, batch size, and number of epochs for a CPU.
 fn on_a_cpu(images: usize) -> (Value, usize, f64) {
     let sizes = json!({
         "augment": { "global_crops_size": 64, "local_crops_size": 32, "local_crops_number": 4 },
         "model": { "arch": "vit_nano", "patch_size": 16, "image_size": 64, "drop_path_rate": 0.0 },
         "head": { "hidden_dim": 512, "out_dim": 128 },
-        // Both follow the batch.
+        // Both the learning rate and the momentum scale with the batch size.
         "optim": {
             "base_lr": 8e-3, "lr_scaling": "sqrt_wrt1024",
             "momentum_teacher": 0.98, "momentum_batch": 16,
@@ -102,9 +104,9 @@ fn on_a_cpu(images: usize) -> (Value, usize, f64) {
     (sizes, 16, epochs(IMAGES_ON_CPU, images))
 }
 
-/// What the batch of a step is divided into.
+/// How the batch of a step is divided.
 struct Split {
-    /// The batch that the config gives.
+    /// The batch size that the config gives.
     batch: Option<usize>,
     passes: usize,
     processes: usize,
@@ -117,18 +119,20 @@ impl Split {
         Self { batch: number("batch_size"), passes, processes: processes.max(1) }
     }
 
-    /// Passes of all processes.
+    /// Returns the number of passes of all processes.
     fn parts(&self) -> usize {
         self.passes.saturating_mul(self.processes)
     }
 
-    /// The batch near this one that divides into the parts, with 2 images or more in each if there are so many.
+    /// Returns a batch size near `batch` that is divisible by the number of parts, with at least 2
+    /// images in each if there are enough.
     fn whole(&self, batch: usize, images: usize) -> usize {
         let parts = self.parts();
         (batch / parts).max(2).min((images.max(2) / parts).max(1)).saturating_mul(parts)
     }
 
-    /// Images of a group of the coding rate: what each part of the config's batch splits into evenly, near 16.
+    /// Returns the number of images of a rate group: a number near 16 that evenly divides each part
+    /// of the config's batch, or of the `chosen` one.
     fn group_rows(&self, chosen: usize) -> usize {
         let batch = self.batch.unwrap_or(chosen);
         // A part must hold whole groups; only one group of all images may span processes.
@@ -139,7 +143,7 @@ impl Split {
     }
 }
 
-/// Sizes with batch and epochs.
+/// Returns sizes, batch size, and number of epochs for a GPU.
 fn on_a_gpu(images: usize) -> (Value, usize, f64) {
     let sizes = if images < 20_000 {
         json!({
@@ -156,16 +160,16 @@ fn on_a_gpu(images: usize) -> (Value, usize, f64) {
     (sizes, batch, epochs(IMAGES_ON_GPU, images).max(100.0))
 }
 
-/// Passes over the images that make this number of images.
+/// Returns the number of epochs in which a run processes `budget` images, up to [`MOST_EPOCHS`].
 fn epochs(budget: f64, images: usize) -> f64 {
     rounded((budget / images.max(1) as f64).min(MOST_EPOCHS))
 }
 
-/// Two digits that count, so that a printed choice can be typed again.
+/// Rounds to two significant digits, so that a printed choice can be typed again.
 fn rounded(epochs: f64) -> f64 {
     let unit = 10f64.powf(epochs.max(1e-3).log10().floor() - 1.0);
     let rounded = (epochs / unit).round() * unit;
-    // Removes what the multiplication adds to the last digits.
+    // Removes rounding errors of the multiplication.
     (rounded * 1e6).round() / 1e6
 }
 
@@ -262,7 +266,7 @@ mod tests {
             let got = of(json!({ "batch_size": batch }), json!({}));
             assert_eq!(got, (groups, batch, Vec::new()));
         }
-        // A number of groups that the config gives stays.
+        // A number of groups that the config gives is kept.
         assert_eq!(of(json!({ "batch_size": 64 }), json!({ "rate_groups": 2 })).0, 2);
     }
 

@@ -1,4 +1,4 @@
-// The forward pass of attention; attention_tiles.cu comes before this text.
+// The forward pass of attention. attention_tiles.cu precedes this source.
 
 __device__ inline float largest_of_four(float value) {
   value = fmaxf(value, __shfl_xor_sync(EVERY_LANE, value, 1));
@@ -9,7 +9,8 @@ __device__ inline float sum_of_four(float value) {
   return value + __shfl_xor_sync(EVERY_LANE, value, 2);
 }
 
-// Scores of keys beyond the last token become minus infinity. Only the last tile has such keys.
+// Sets the scores of keys beyond the last token to minus infinity. Only the last tile has such
+// keys.
 __device__ inline void mask_keys(Scores& scores, u32 tokens, u32 lane) {
 #pragma unroll
   for (u32 half = 0; half < 2; ++half)
@@ -20,12 +21,14 @@ __device__ inline void mask_keys(Scores& scores, u32 tokens, u32 lane) {
     }
 }
 
-// Of one row of a tile.
+// Softmax statistics of one row of a tile.
 struct Softmax {
-  float sum, log2;  // of exponentials, without the largest's; the logarithm with it
+  // The sum of the exponentials relative to the largest, and the base-2 logarithm of their full
+  // sum.
+  float sum, log2;
 };
 
-// From scores to exponentials in place, of row lane / 4, or of the row 8 below.
+// Replaces scores with exponentials, in row lane / 4 or, if `below` is 1, in the row 8 below it.
 __device__ inline Softmax exponentials(Scores (&scores)[TILES], u32 below) {
   float largest = -INFINITE;
 #pragma unroll
@@ -48,7 +51,7 @@ __device__ inline Softmax exponentials(Scores (&scores)[TILES], u32 below) {
   return {sum, shift + log2f(sum)};
 }
 
-// Attention of the 16 queries `a`, which are tokens [first, first + 16).
+// Computes attention for the 16 queries `a`, which are tokens [first, first + 16).
 __device__ inline void attend(
     const Tile& a, u32 keys, u32 values, const Head& head, u32 first, u16* out, float* log_sums,
     const Lane& lane) {
@@ -70,8 +73,9 @@ __device__ inline void attend(
   if (lane.index % 4 == 0 && token + 8 < head.tokens) log_sums[token + 8] = below.log2;
 }
 
-// out [images, tokens, D] = attention of qkv [images, tokens, 3 D], a block per image and head; of each row
-// of scores the logarithm of base 2 of its exponentials' sum, `log_sums` [images, heads, tokens].
+// Computes the attention `out` [images, tokens, D] of qkv [images, tokens, 3 D], with one block per
+// image and head. Also writes, for each row of scores, the base-2 logarithm of the sum of its
+// exponentials, `log_sums` [images, heads, tokens].
 extern "C" __global__ void __launch_bounds__(LANES * FORWARD_WARPS, forward_blocks(TILES)) attention_forward(
     const u16* __restrict__ qkv, u32 tokens, u32 heads, u16* __restrict__ out, float* __restrict__ log_sums) {
   const Lane lane = lane_of(threadIdx.x % LANES);
@@ -89,7 +93,7 @@ extern "C" __global__ void __launch_bounds__(LANES * FORWARD_WARPS, forward_bloc
   for (u32 tile = warp; tile < TILES; tile += FORWARD_WARPS) {
     Tile a;
     load_tile(a, queries, lane);
-    __syncwarp();  // all lanes have read the tile, and the next one may come
+    __syncwarp();  // all lanes have read the tile, so the next one may overwrite it
     const u32 next = tile + FORWARD_WARPS;
     if (next < TILES) copy_rows(queries, qkv, from, next * TILE, TILE, lane.index, LANES);
     attend(a, keys, values, to, tile * TILE, out, logs, lane);

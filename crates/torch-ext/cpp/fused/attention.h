@@ -8,17 +8,19 @@
 
 namespace simdino::fused {
 
-// Empty where the kernels run on CUDA device `index` for sequences of so many tokens and heads of `width`
-// columns, otherwise why not. The first call for a device and a number of tiles compiles them.
+// Returns why the kernels cannot run on CUDA device `index` for sequences of `tokens` tokens and
+// heads of `width` columns; empty if they can. The first call for a device and a number of tiles
+// compiles them.
 std::string attention_why_not(int index, int64_t tokens, int64_t width);
 
-// Gradients of a projection [B, T, 3 D], and of its bias [3 D] if asked for.
+// Gradients of a projection [B, T, 3 D] and, if requested, of its bias [3 D].
 struct AttentionGradients {
   at::Tensor qkv, bias;
 };
 
-// Tensors are contiguous, `qkv` is [B, T, 3 D] in bfloat16: the output [B, T, D], and of each row of scores
-// the logarithm of base 2 of its exponentials' sum, [B, H, T] in float.
+// Returns the output [B, T, D] for `qkv` [B, T, 3 D] in bfloat16, and for each row of scores, the
+// base-2 logarithm of the sum of its exponentials, [B, H, T] in float. All tensors, also in the
+// backward pass, must be contiguous.
 std::pair<at::Tensor, at::Tensor> attention(const at::Tensor& qkv, int64_t heads);
 AttentionGradients attention_backward(
     const at::Tensor& d_out, const at::Tensor& qkv, const at::Tensor& out, const at::Tensor& log_sums,

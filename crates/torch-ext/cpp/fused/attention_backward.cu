@@ -1,22 +1,22 @@
-// The backward pass of attention; attention.cu comes before this text.
+// The backward pass of attention. attention.cu precedes this source.
 //
-// With P the probabilities, dP = dO V^T, delta = rowsum(dO * O), and dS = P * (dP - delta), it is
+// With the probabilities P, dP = dO V^T, delta = rowsum(dO * O), and dS = P * (dP - delta):
 //   dV = P^T dO,  dQ = scale dS K,  dK = scale dS^T Q.
-// A warp takes tiles of queries, for dQ, and then tiles of keys, for dV and dK, and computes P and dS anew for
-// the latter: two products more than if warps added to each other's results, but no two warps write the same,
-// nothing waits, and the sums have one order.
+// A warp processes tiles of queries, for dQ, and then tiles of keys, for dV and dK, recomputing P
+// and dS for the latter. This takes two more products than accumulating into other warps' results,
+// but no two warps write to the same memory, so that none waits, and the order of sums is fixed.
 
 // The four matrices in shared memory.
 struct Operands {
   u32 queries, keys, values, d_out;
 };
 
-// Exponentials of scores less the logarithms of the sums, then dS; `log2` and `delta` are of a score's query.
+// Returns the probability of a score, given the base-2 logarithm of its row's sum of exponentials.
 __device__ inline float probability(float score, float log2) {
   return power_of_two(score * SCALE_LOG2 - log2);
 }
 
-// dQ of a tile of queries, without the scale.
+// Computes dQ of a tile of queries, without the scale.
 __device__ inline void query_gradients(
     Sums& d_query, u32 tile, const Operands& m, const float* logs, const float* deltas, u32 tokens,
     const Lane& lane) {
@@ -42,7 +42,8 @@ __device__ inline void query_gradients(
   }
 }
 
-// dK, without the scale, and dV of a tile of keys. Scores are transposed: a row is a key's.
+// Computes dK, without the scale, and dV of a tile of keys. Scores are transposed: each row belongs
+// to a key.
 __device__ inline void key_gradients(
     Sums& d_key, Sums& d_value, u32 tile, const Operands& m, const float* logs, const float* deltas,
     const Lane& lane) {
@@ -70,7 +71,7 @@ __device__ inline void key_gradients(
   }
 }
 
-// Pieces of a matrix that a thread of the backward pass takes.
+// Number of pieces of a matrix that each thread of the backward pass handles.
 #define THREADS (LANES * BACKWARD_WARPS)
 #define PIECES_OF_THREAD ((ROWS * EIGHTS + THREADS - 1) / THREADS)
 
@@ -84,8 +85,9 @@ __device__ inline void add_products(float& product, float (&sums)[8], uint4 a, u
   }
 }
 
-// rowsum(dO * O) of all rows, and the sums of dO over the rows that this warp takes, `sums` [WIDTH]. The
-// output is asked for before the copies to shared memory are waited for.
+// Computes rowsum(dO * O) of all rows, and the sums of dO over the rows that this warp handles,
+// `sums` [WIDTH]. The output is loaded before waiting for the copies to shared memory, to overlap
+// both.
 __device__ inline void delta_of_rows(
     const u16* out, const Head& head, const unsigned char* d_out, float* deltas, float* sums, u32 lane) {
   uint4 o[PIECES_OF_THREAD];
@@ -97,7 +99,7 @@ __device__ inline void delta_of_rows(
       o[i] = *reinterpret_cast<const uint4*>(
           out + head.first + (row * head.stride + at % EIGHTS * 8));
   }
-  await_copies();  // a thread reads only what it has copied itself
+  await_copies();  // no barrier is needed, because a thread reads only what it copied itself
   float sum[8] = {};
 #pragma unroll
   for (u32 i = 0; i < PIECES_OF_THREAD; ++i) {
@@ -118,7 +120,7 @@ __device__ inline void delta_of_rows(
   }
 }
 
-// Sums over the rows of a warp's tiles, `to` [WIDTH], from those of each lane's rows.
+// Adds each lane's sums to those over all rows of a warp's tiles, `to` [WIDTH].
 __device__ inline void sum_of_rows(float (&of_lane)[EIGHTS][2], float* to, u32 lane) {
 #pragma unroll
   for (u32 eighth = 0; eighth < EIGHTS; ++eighth)
@@ -131,11 +133,13 @@ __device__ inline void sum_of_rows(float (&of_lane)[EIGHTS][2], float* to, u32 l
     }
 }
 
-// The gradient of qkv, [images, tokens, 3 D], of attention_forward, a block per image and head; of the bias
-// the sums over the tokens of each image, `parts` [images, 2, D]: of queries and values.
+// Computes the gradient of qkv [images, tokens, 3 D] of attention_forward, with one block per image
+// and head. Also writes the bias gradients of queries and values, summed over the tokens of each
+// image, to `parts` [images, 2, D].
 //
-// A bias of values is multiplied with probabilities, whose sum is 1: its gradient is the sum of dO. One of keys
-// adds the same to all scores of a row, which changes no probability: its gradient is 0, and nothing is summed.
+// The bias of values is multiplied by probabilities, which sum to 1, so its gradient is the sum of
+// dO. The bias of keys adds the same number to all scores of a row, which changes no probability,
+// so its gradient is 0, and nothing is summed.
 extern "C" __global__ void __launch_bounds__(THREADS, backward_blocks(TILES)) attention_backward(
     const u16* __restrict__ qkv, const u16* __restrict__ out, const u16* __restrict__ d_out,
     const float* __restrict__ log_sums, u32 tokens, u32 heads, u16* __restrict__ d_qkv,
@@ -152,7 +156,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, backward_blocks(TILES)) at
   copy_rows(m.queries, qkv, from, 0, ROWS, threadIdx.x, THREADS);
   copy_rows(m.keys, qkv + dim, from, 0, ROWS, threadIdx.x, THREADS);
   copy_rows(m.values, qkv + 2 * dim, from, 0, ROWS, threadIdx.x, THREADS);
-  // Beyond the last token a query is zeros, and so is its dO: with any finite logarithm, it adds nothing.
+  // Queries beyond the last token and their dO are zeros, so they add nothing, whatever the
+  // logarithm.
   for (u32 row = threadIdx.x; row < ROWS; row += THREADS)
     logs[row] = row < tokens ? log_sums[static_cast<u64>(blockIdx.x) * tokens + row] : 0.0f;
   delta_of_rows(out, of_out, bytes + 3 * MATRIX_BYTES, deltas, sums + warp * SUMS + WIDTH, lane.index);
@@ -170,7 +175,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, backward_blocks(TILES)) at
       for (u32 i = 0; i < 2; ++i) d_bias[eighth][i] += (d_query[eighth][i] + d_query[eighth][i + 2]) * SCALE;
   }
   sum_of_rows(d_bias, sums + warp * SUMS, lane.index);
-  // In the other order, so that a warp that had a tile less of queries has not one less of keys, too.
+  // In reverse order of warps, so that a warp with one fewer tile of queries does not also have one
+  // fewer tile of keys.
 #pragma unroll 1
   for (u32 tile = BACKWARD_WARPS - 1 - warp; tile < TILES; tile += BACKWARD_WARPS) {
     Sums d_key = {}, d_value = {};
@@ -188,7 +194,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, backward_blocks(TILES)) at
   }
 }
 
-// The gradient of the bias [3 D] from parts [images, 2, D], in a fixed order; a block for 32 columns.
+// Computes the gradient of the bias [3 D] from parts [images, 2, D], summed in a fixed order, with
+// one block per 32 columns.
 extern "C" __global__ void __launch_bounds__(LANES * SUM_WARPS) attention_bias(
     const float* __restrict__ parts, u32 images, u32 dim, float* __restrict__ d_bias) {
   __shared__ float sums[SUM_WARPS][LANES];

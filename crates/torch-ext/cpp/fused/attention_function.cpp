@@ -1,5 +1,5 @@
-// Attention from a projection to its output as a function that autograd knows: by attention.cu where it runs,
-// elsewhere by the same formulas in libtorch's operators.
+// Autograd function for attention, from the projection to the output. It uses attention.cu where
+// that is supported; elsewhere, it computes the same formulas with libtorch's operators.
 #include "function.h"
 
 #include <cmath>
@@ -16,7 +16,7 @@ bool attention_by_kernels(const Tensor& qkv, int64_t heads) {
 }
 
 namespace plain {
-// Queries, keys, and values, [3, B, H, T, W], in a type that is precise enough for sums.
+// Returns queries, keys, and values, [3, B, H, T, W], in at least fp32.
 Tensor heads_of(const Tensor& qkv, int64_t heads) {
   const auto wide = at::promote_types(qkv.scalar_type(), at::kFloat);
   return qkv.view({qkv.size(0), qkv.size(1), 3, heads, -1}).permute({2, 0, 3, 1, 4}).to(wide);
@@ -69,7 +69,7 @@ struct Attention : public torch::autograd::Function<Attention> {
     } else {
       out = plain::attention(dense, heads);
     }
-    // Without logarithms, the operators computed it, which do not need the output.
+    // Without `log_sums`, the operators computed it, whose backward pass does not need the output.
     ctx->save_for_backward({dense, log_sums.defined() ? out : Tensor(), log_sums});
     return out;
   }

@@ -1,14 +1,15 @@
-// Kernels that go along the columns of wide matrices: GELU with its bias, the gradient of a projection to heads,
-// and sums over rows. The last of them adds up the parts of other kernels, too.
+// Kernels whose threads each process a few columns of a matrix: GELU with its bias, the gradient of
+// a projection to heads, and sums over rows. The last also adds up the partial sums of other
+// kernels.
 
 #ifndef SIMDINO_EMULATED
-// Denormal numbers are zero.
+// Returns 2^x. Subnormal inputs and results become zero.
 __device__ inline float two_to(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-// NaN if one of the two is.
+// The minimum and maximum of two numbers; NaN if either is.
 __device__ inline float least(float x, float y) {
   float z;
   asm("min.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
@@ -21,8 +22,9 @@ __device__ inline float most(float x, float y) {
 }
 #endif
 
-#define WIDE 8  // bfloat16 that a thread takes at once
-// A block takes LANES * WIDE columns and every gridDim.y * COLUMN_WARPS-th row, a row a warp.
+#define WIDE 8  // columns that a thread processes at once
+// A block processes LANES * WIDE columns. Each of its warps processes one row at a time, and then
+// skips gridDim.y * COLUMN_WARPS rows ahead.
 #define COLUMN_WARPS 8
 #define OWN_COLUMN ((blockIdx.x * LANES + threadIdx.x % LANES) * WIDE)
 
@@ -40,23 +42,24 @@ __device__ inline void store8(u16* to, const Eight& e) {
       to_bf16_pair(e.v[6], e.v[7]));
 }
 
-// Sums over the rows of a block, `parts` [gridDim.y, columns], of each thread's own, in a fixed order.
+// Adds each thread's sums over the rows of a block, in a fixed order, and writes them to `parts`
+// [gridDim.y, columns].
 __device__ inline void sum_columns(const Eight& own, u32 columns, float* parts) {
   __shared__ float sums[COLUMN_WARPS][LANES * WIDE];
   const u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
 #pragma unroll
   for (u32 j = 0; j < WIDE; ++j) sums[warp][lane * WIDE + j] = own.v[j];
   __syncthreads();
-  const u32 one = threadIdx.x, at = blockIdx.x * LANES * WIDE + one;  // there are as many threads as columns
+  const u32 one = threadIdx.x, at = blockIdx.x * LANES * WIDE + one;  // one column per thread
   if (at >= columns) return;
   float total = 0.0f;
   for (u32 other = 0; other < COLUMN_WARPS; ++other) total += sums[other][one];
   parts[static_cast<u64>(blockIdx.y) * columns + at] = total;
 }
 
-// GELU is exact but for rounding: of a = |z|, what lies beyond it in the normal distribution is
-// exp(-a^2 / 2) q(a), with a polynomial q that is exact to 1.1e-4 of the value up to 4, where bfloat16 has 2e-3.
-// Beyond 5.5, where the product is 2e-8, a is taken to be 5.5.
+// GELU is exact up to rounding. For a = |z|, the tail probability of the normal distribution is
+// exp(-a^2 / 2) q(a), with a polynomial q whose relative error is at most 1.1e-4 up to a = 4, less
+// than bfloat16's 2e-3. Values of a beyond 5.5, where the tail is 2e-8, are clamped to 5.5.
 __device__ inline float bell(float a) { return two_to(a * -0.72134752044448170f * a); }
 __device__ inline float up_to_end(float z) { return least(fabsf(z), 5.5f); }
 // c[0] + a (c[1] + a (c[2] + ...)).
@@ -73,8 +76,8 @@ __device__ inline float gelu(float z) {
           0.00160723991f, -0.000147903195f, 5.8971279e-06f});
   return most(z, 0.0f) - a * (bell(a) * q);
 }
-// The slope is what lies below z and z times the density; for z < 0 that is exp(-a^2 / 2) (q(a) - a / sqrt(2 pi)),
-// of which the second is a polynomial p.
+// The slope is the cumulative probability of z plus z times the density. For z < 0, that is
+// exp(-a^2 / 2) (q(a) - a / sqrt(2 pi)), whose second factor is approximated by a polynomial p.
 __device__ inline float gelu_slope(float z) {
   const float a = up_to_end(z);
   const float p = polynomial(
@@ -96,8 +99,8 @@ __device__ inline Eight load_bias(const float* from) {
   return bias;
 }
 
-// activated = GELU(x + bias) of [rows, columns]; columns a multiple of 8. The next row is on its way while this one
-// is computed.
+// activated = GELU(x + bias) for [rows, columns], where columns is a multiple of 8. The next row is
+// loaded while the current one is computed.
 extern "C" __global__ void __launch_bounds__(LANES * COLUMN_WARPS, 6) bias_gelu_forward(
     const u16* __restrict__ x, const float* __restrict__ bias, u32 rows, u32 columns,
     u16* __restrict__ activated) {
@@ -117,7 +120,8 @@ extern "C" __global__ void __launch_bounds__(LANES * COLUMN_WARPS, 6) bias_gelu_
   }
 }
 
-// The gradient of x of bias_gelu_forward, and of bias the sums over the rows of each block.
+// Writes the gradient of x of bias_gelu_forward and, for the bias, the sums over the rows of each
+// block.
 extern "C" __global__ void __launch_bounds__(LANES * COLUMN_WARPS, 4) bias_gelu_backward(
     const u16* __restrict__ d_activated, const u16* __restrict__ x, const float* __restrict__ bias,
     u32 rows, u32 columns, u16* __restrict__ d_x, float* __restrict__ parts) {
@@ -147,9 +151,10 @@ extern "C" __global__ void __launch_bounds__(LANES * COLUMN_WARPS, 4) bias_gelu_
   sum_columns(sum, columns, parts);
 }
 
-// The gradient of a projection to queries, keys, and values, [rows, 3 * DIM], from those of the three,
-// each [batch, heads, tokens, width] with strides in elements and the last of them 1; and of its bias the
-// sums over the rows of each block. A row is a token of an image.
+// Writes the gradient of a projection to queries, keys, and values, [rows, 3 * DIM], from those of
+// the three, and for its bias, the sums over the rows of each block. The gradients of the three are
+// [batch, heads, tokens, width] with strides in elements, the last of which is 1. A row is a token
+// of an image.
 struct Strides {
   u64 batch, head, token;
 };

@@ -1,5 +1,5 @@
-// What the texts of all kernels begin with: types, and numbers of two bytes. tests/kernels/emulation.h has the
-// first part for the CPU.
+// Types and bfloat16 conversions that precede the source of all kernels. tests/kernels/emulation.h
+// replaces the first part on the CPU.
 
 #ifndef SIMDINO_EMULATED
 typedef unsigned short u16;
@@ -8,11 +8,11 @@ typedef unsigned long long u64;
 #define EVERY_LANE 0xffffffffu
 
 __device__ inline float bits_to_float(u32 bits) { return __uint_as_float(bits); }
-// Until all threads of a team of warps are here; barrier 0 is that of __syncthreads.
+// Waits until all threads of a team of warps have arrived. Barrier 0 is that of __syncthreads.
 __device__ inline void wait_for_team(u32 team, u32 threads) {
   asm volatile("bar.sync %0, %1;" : : "r"(team + 1), "r"(threads) : "memory");
 }
-// Two floats rounded to nearest even, the first in the low half.
+// Rounds two floats to the nearest bfloat16, ties to even, with the first in the low half.
 __device__ inline u32 to_bf16_pair(float low, float high) {
   u32 pair;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));

@@ -1,5 +1,6 @@
-// NVRTC, which libtorch brings, compiles our kernels on the user's machine, and the driver launches them. Both
-// are opened at run time, so that a machine without a GPU needs neither. Only where there are CUDA's headers.
+// Compilation of kernels with NVRTC, which comes with libtorch, and launches through the CUDA
+// driver. Both libraries are opened at run time, so that a machine without a GPU needs neither.
+// Only included in builds with CUDA's headers.
 #pragma once
 
 #include <array>
@@ -18,7 +19,7 @@
 
 namespace simdino::fused {
 
-// A function of a library that is opened at run time.
+// Returns a function of a library that was opened at run time.
 template <class Signature>
 Signature* symbol(void* library, const char* name) {
   auto* found = reinterpret_cast<Signature*>(dlsym(library, name));
@@ -37,7 +38,7 @@ inline void* open_library(std::initializer_list<const char*> names) {
 
 struct Api {
   void* driver = open_library({"libcuda.so.1", "libcuda.so"});
-  // The first is libtorch's own and depends on the NVRTC that libtorch was made with.
+  // The first is libtorch's own, which depends on the NVRTC that libtorch was built with.
   void* nvrtc = open_library({"libcaffe2_nvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"});
 #define SIMDINO_SYMBOL(library, name) decltype(::name)* name = symbol<decltype(::name)>(library, #name)
   SIMDINO_SYMBOL(nvrtc, nvrtcCreateProgram);
@@ -68,12 +69,12 @@ struct Api {
   }
 
   static const Api& get() {
-    static const Api api; // tried again at the next call if it throws
+    static const Api api; // if this throws, the next call tries again
     return api;
   }
 };
 
-// Machine code of a text of kernels for a GPU, with definitions that the text needs.
+// Compiles the source of kernels for a GPU, with the given -D options, and returns the cubin.
 template <class... Definitions>
 std::string compile(
     const Api& api, const cudaDeviceProp& gpu, const char* text, const Definitions&... definitions) {
@@ -101,8 +102,8 @@ std::string compile(
   return code;
 }
 
-// The device that a kernel runs on, also for the driver: a thread that has not computed there yet has no
-// context of it.
+// Makes a device current, including its context in the driver, which a thread that has not used the
+// device yet lacks.
 struct On {
   c10::DeviceGuard guard;
   explicit On(c10::Device device) : guard(device) { c10::cuda::set_device(device.index(), true); }

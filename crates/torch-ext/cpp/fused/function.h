@@ -1,4 +1,4 @@
-// What our functions of autograd have in common.
+// Helpers shared by our autograd functions.
 #pragma once
 
 #include "../shim.h"
@@ -17,18 +17,19 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Optional = std::optional<Tensor>;
 
-// Operators see the tensors as they are, not as autocast would have them.
+// While this exists, operators on this thread do not apply autocast.
 struct WithoutAutocast {
   c10::impl::ExcludeDispatchKeyGuard cpu{c10::DispatchKey::AutocastCPU};
   c10::impl::ExcludeDispatchKeyGuard cuda{c10::DispatchKey::AutocastCUDA};
 };
 
-// Whether a kernel may read 16 bytes at once from the start.
+// Returns whether the tensor's data is aligned for 16-byte loads.
 inline bool aligned(const Tensor& tensor) {
   return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
 }
 
-// As the kernels read it: dense, and at such an address.
+// Returns the tensor in the form that kernels require: contiguous and aligned. CPU tensors are
+// returned as they are.
 inline Tensor ready(const Tensor& tensor) {
   if (!tensor.defined() || !tensor.is_cuda()) {
     return tensor;
@@ -45,7 +46,7 @@ inline Optional optional(tensor_ptr tensor) {
   return tensor == nullptr ? Optional() : Optional(*tensor);
 }
 
-// Hands tensors over to the caller, all of them or none.
+// Transfers ownership of all tensors to the caller, or of none if an allocation fails.
 inline void hand_over(const variable_list& tensors, tensor_ptr* out) {
   std::vector<std::unique_ptr<Tensor>> owned;
   for (const auto& tensor : tensors) {

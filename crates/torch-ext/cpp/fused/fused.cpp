@@ -1,5 +1,6 @@
-// Fused steps of a transformer block as functions that autograd knows: on CUDA by the kernels of kernels.h, elsewhere by
-// the same formulas in libtorch's operators, which is how they are tested on a CPU.
+// Autograd functions for the fused operations of a transformer block. On CUDA, they use the kernels
+// of kernels.h; elsewhere, they compute the same formulas with libtorch's operators, which lets
+// tests check them on a CPU.
 #include "function.h"
 
 #include <array>
@@ -27,20 +28,22 @@ using simdino::fused::Tensor;
 using simdino::fused::variable_list;
 using simdino::fused::WithoutAutocast;
 
-// By operators
+// Formulas with libtorch's operators
 
-// Images in the order of their places: `count` indices, from the place of each image, negative for none.
+// Returns the indices of the `count` images that have a place, in the order of their places.
+// `places` holds the place of each image, or a negative number if it has none.
 Tensor images_by_place(const Tensor& places, int64_t count) {
   const auto last = at::where(places < 0, std::numeric_limits<int32_t>::max(), places);
   return last.argsort().narrow(0, 0, count);
 }
 
-// Of a tensor with an entry per image, those at their places; all where there are no places.
+// Selects the entries of images that have a place, in the order of their places, from a tensor with
+// an entry per image. Returns all entries if `places` is undefined.
 Tensor placed(const Tensor& of_all, const Tensor& places, int64_t count) {
   return places.defined() ? of_all.index_select(0, images_by_place(places, count)) : of_all;
 }
 
-// The way back, to `images` entries; zeros where an image has no place.
+// Inverse of `placed`: returns `images` entries, with zeros for images without a place.
 Tensor spread(const Tensor& chosen, const Tensor& places, int64_t images) {
   if (!places.defined()) {
     return chosen;
@@ -51,8 +54,8 @@ Tensor spread(const Tensor& chosen, const Tensor& places, int64_t images) {
       .index_copy(0, images_by_place(places, chosen.size(0)), chosen);
 }
 
-// factor[image] * gamma for the images of a branch, broadcastable to [B, T, D]; undefined where there is
-// neither.
+// Returns factor[image] * gamma for the images of a branch, broadcastable to [images, T, D], or an
+// undefined tensor if there is neither.
 Tensor scale_of(const Branch& branch, c10::ScalarType kind) {
   Tensor scale;
   if (branch.factor.defined()) {
@@ -146,9 +149,9 @@ std::pair<Tensor, Tensor> merge_heads_backward(
 }
 }  // namespace plain
 
-// What autograd sees
+// Autograd functions
 
-// What a stream of this type computes with, and its parameters have.
+// Returns the type of the arithmetic and of the parameters for a residual stream x.
 c10::ScalarType wide_of(const Tensor& x) {
   return x.scalar_type() == at::kBFloat16 ? at::kFloat : x.scalar_type();
 }
@@ -186,19 +189,20 @@ void check_branch(const Branch& branch, const Tensor& x) {
   check_vector("places of the branch's images", branch.places, x.size(0), at::kInt);
 }
 
-// Whether kernels of a network of width `dim` compute with parameters like this one and activations of `kind`.
+// Returns whether kernels support parameters like this one and activations of `kind` in a network
+// of width `dim`.
 bool by_kernels(const Tensor& parameter, c10::ScalarType kind, int64_t dim) {
   return parameter.is_cuda() && parameter.scalar_type() == at::kFloat && kind == at::kBFloat16 &&
          simdino::fused::why_not(parameter.device().index(), dim).empty();
 }
 
-// Whether the kernel of GELU computes activations [.., C]: it takes eight columns at once.
+// Returns whether the GELU kernel supports activations [.., C]: it processes eight columns at once.
 bool gelu_by_kernel(const Tensor& x, const Tensor& bias, int64_t dim) {
   return x.size(-1) % 8 == 0 && by_kernels(bias, x.scalar_type(), dim);
 }
 
-// The gradient of a head [B, H, T, W] as its kernel reads it: eight values at once along W. What attention
-// gives is so already.
+// Returns the gradient [B, H, T, W] of queries, keys, or values in a form that allows the kernel to
+// load eight values along W at once. Those from attention already have that form.
 Tensor ready_by_eights(const Tensor& d) {
   bool by_eights = d.stride(3) == 1 && aligned(d);
   for (int64_t dimension = 0; dimension < 3; ++dimension) {
@@ -208,7 +212,7 @@ Tensor ready_by_eights(const Tensor& d) {
 }
 
 struct AddNorm : public torch::autograd::Function<AddNorm> {
-  // What it gets besides the tensors that have gradients.
+  // Arguments that are not tensors.
   struct Settings {
     double eps;
     int64_t kind, selected;
@@ -229,7 +233,7 @@ struct AddNorm : public torch::autograd::Function<AddNorm> {
     const auto made = by_kernels(weight, kind, x.size(-1))
         ? simdino::fused::add_norm(ready(x), branch, selection, ready(weight), ready(shift), settings.eps)
         : plain::add_norm(x, branch, selection, weight, shift, settings.eps, kind);
-    // Of the output itself only gamma's gradient wants to know.
+    // Only the gradient of gamma needs the branch's output.
     const auto seen = branch.gamma.defined() ? branch.output : Tensor();
     ctx->save_for_backward(
         {made.out, made.mean, made.inverse, seen, branch.bias, branch.gamma, branch.factor,

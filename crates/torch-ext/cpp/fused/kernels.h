@@ -1,4 +1,5 @@
-// Launches the kernels of norm.cu, norm_backward.cu, and columns.cu on the current stream of a tensor's device.
+// Launches the kernels of norm.cu, norm_backward.cu, and columns.cu on the current stream of a
+// tensor's device.
 #pragma once
 
 #include <cstdint>
@@ -8,23 +9,23 @@
 
 namespace simdino::fused {
 
-// A residual branch: factor[image] * gamma * (output + bias). `kind` is that of the output, Undefined where
-// there is no branch. The output holds `images` of them, image i at places[i] (int32), nowhere where that is
-// negative; all in order where `places` is undefined. All tensors may be undefined; backward needs the
-// output for gamma alone.
+// A residual branch: factor[image] * gamma * (output + bias). `kind` is the type of the output, or
+// Undefined if there is no branch. The output holds `images` images: image i of the batch at
+// places[i] (int32), or not at all if that is negative. If `places` is undefined, it holds all
+// images in order. All tensors may be undefined; the backward pass needs the output only for gamma.
 struct Branch {
   c10::ScalarType kind;
   int64_t images;
   at::Tensor output, bias, gamma, factor, places;
 };
 
-// Images that are normalized: `count` of them, placed as above.
+// The `count` images to normalize, with `places` as in Branch.
 struct Selection {
   int64_t count;
   at::Tensor places;
 };
 
-// Gradients of what is defined. That of the branch may be the tensor of x's.
+// Gradients of all tensors that are defined. `branch` may be the same tensor as `x`.
 struct AddNormGradients {
   at::Tensor x, branch, bias, gamma, weight, shift;
 };
@@ -33,12 +34,12 @@ struct Normed {
   at::Tensor out, normed, mean, inverse;
 };
 
-// Empty where the kernels run on CUDA device `index` for networks of width `dim`, otherwise why not. The
-// first call for a device and a width compiles them.
+// Returns why the kernels cannot run on CUDA device `index` for networks of width `dim`; empty if
+// they can. The first call for a device and a width compiles them.
 std::string why_not(int index, int64_t dim);
 
-// Tensors are contiguous, activations [.., dim] in bfloat16, the stream in float or bfloat16, parameters in
-// float.
+// In all functions below, tensors are contiguous, activations [.., dim] are in bfloat16, the
+// residual stream is in float or bfloat16, and parameters are in float.
 Normed add_norm(
     const at::Tensor& x, const Branch& branch, const Selection& selection, const at::Tensor& weight,
     const at::Tensor& shift, double eps);
@@ -46,10 +47,11 @@ AddNormGradients add_norm_backward(
     const at::Tensor& d_normed, const at::Tensor& d_out, const Normed& saved, const Branch& branch,
     const Selection& selection, const at::Tensor& weight);
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, int64_t dim);
-// The gradients of x and of bias.
+// Returns the gradients of x and of the bias.
 std::pair<at::Tensor, at::Tensor> bias_gelu_backward(
     const at::Tensor& d_activated, const at::Tensor& x, const at::Tensor& bias, int64_t dim);
-// From gradients [B, H, T, W] to [B, T, 3 H W], and their sums over images and tokens.
+// Merges three gradients [B, H, T, W] to [B, T, 3 H W]. Also returns their sums over images and
+// tokens.
 std::pair<at::Tensor, at::Tensor> merge_heads_backward(
     const at::Tensor& d_query, const at::Tensor& d_key, const at::Tensor& d_value);
 

@@ -1,4 +1,4 @@
-// Chooses a kernel of cuBLASLt for a product, and launches it.
+// Chooses a cuBLASLt kernel for a matrix product, and launches it.
 #include "linear.h"
 
 #include <algorithm>
@@ -25,7 +25,7 @@ namespace simdino::fused {
 #ifdef SIMDINO_KERNELS
 namespace {
 
-// cuBLASLt as libtorch has loaded it, since the handles are libtorch's.
+// Functions of the cuBLASLt library that libtorch has loaded, whose handles we use.
 struct Lt {
   void* library = loaded();
 #define SIMDINO_SYMBOL(name) decltype(::name)* name = symbol<decltype(::name)>(library, #name)
@@ -52,7 +52,7 @@ struct Lt {
   }
 
   static const Lt& get() {
-    static const Lt lt; // tried again at the next call if it throws
+    static const Lt lt; // if this throws, the next call tries again
     return lt;
   }
 };
@@ -61,7 +61,7 @@ void check(cublasStatus_t status, const char* what) {
   TORCH_CHECK(status == CUBLAS_STATUS_SUCCESS, what, ": status ", static_cast<int>(status), " of cuBLASLt");
 }
 
-// A product as cuBLASLt has it described.
+// cuBLASLt's descriptors of a product.
 struct Description {
   template <class T>
   using Owned = std::unique_ptr<T, cublasStatus_t (*)(T*)>;
@@ -96,13 +96,13 @@ struct Description {
   }
 };
 
-constexpr size_t WORKSPACE = size_t{32} << 20; // as libtorch's
+constexpr size_t WORKSPACE = size_t{32} << 20; // bytes, as in libtorch
 constexpr int CANDIDATES = 32;
 
-// Bits of CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION, as the names of the kernels show; NVIDIA does not document them, and
-// they change only the speed. The third would make warps share a tile.
-constexpr uint32_t OPTION_TURNED = 1; // rows of the tile are those of the tensor cores, multiples of 64
-constexpr uint32_t OPTION_BY_ROWS = 2; // the order of tiles
+// Bits of CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION, inferred from the names of the kernels. NVIDIA does
+// not document them; they affect only the speed. The third would make warp groups share a tile.
+constexpr uint32_t OPTION_TURNED = 1; // the tile's rows are the tensor cores', multiples of 64
+constexpr uint32_t OPTION_BY_ROWS = 2; // tiles are computed row by row
 
 uint32_t id_of(const Tile& tile) {
   switch (tile.rows << 16 | tile.columns) {
@@ -117,9 +117,9 @@ uint32_t id_of(const Tile& tile) {
   }
 }
 
-// The kernel of a product.
+// The kernel chosen for a product.
 struct Plan {
-  std::string why_not; // libtorch computes it
+  std::string why_not; // if not empty, libtorch computes the product
   cublasLtMatmulAlgo_t algorithm{};
   size_t workspace = 0;
 
@@ -130,7 +130,8 @@ struct Plan {
   }
 };
 
-// Looks for the kernel of a product. There is no timing: a run that is repeated or resumed must find the same.
+// Searches for the kernel of a product. Nothing is timed, because a repeated or resumed run must
+// find the same kernel.
 class Search {
  public:
   Search(int index, const Product& product, const Description& described)
@@ -172,8 +173,8 @@ class Search {
     candidates_.resize(asked == CUBLAS_STATUS_SUCCESS ? static_cast<size_t>(count) : 0);
   }
 
-  // The proposal to begin with: an algorithm may hold more than its attributes show, so one of this tile if there
-  // is any.
+  // Returns the proposed algorithm to start from: one with this tile if there is any, because an
+  // algorithm may hold more state than its attributes show.
   cublasLtMatmulAlgo_t nearest(const Tile& tile) const {
     for (const auto& candidate : candidates_) {
       uint32_t id = 0;
@@ -187,7 +188,8 @@ class Search {
     return candidates_[0].algo;
   }
 
-  // Takes the kernel of this tile that the measurements found fastest, whatever is proposed, if there is one.
+  // Plans the kernel with this tile that was fastest in the measurements, whether cuBLASLt proposes
+  // it or not. Returns false if there is no such kernel.
   bool takes(const Tile& tile) {
     auto algorithm = nearest(tile);
     bool possible = true;
@@ -197,7 +199,8 @@ class Search {
       possible = possible && status == CUBLAS_STATUS_SUCCESS;
     };
     const bool turned = tile.rows % 64 == 0;
-    // Two tiles share what they read: two of a column, unless one of them would be beyond the result.
+    // A cluster of two tiles shares what it loads. The tiles are in one column, unless one of them
+    // would lie beyond the result.
     const bool of_row = !turned || tile.along_rows(p_.m) % 2 != 0;
     const uint16_t cluster = of_row ? CUBLASLT_CLUSTER_SHAPE_1x2x1 : CUBLASLT_CLUSTER_SHAPE_2x1x1;
     set(CUBLASLT_ALGO_CONFIG_TILE_ID, id_of(tile));
@@ -246,7 +249,8 @@ Plan searched(int index, const Product& product, const void* bias) {
   }
 }
 
-// The plans of all products so far, on all devices. Forward and backward passes are of different threads.
+// The plans of all products so far, on all devices. The mutex is needed because forward and
+// backward passes run on different threads.
 class Plans {
  public:
   static Plans& get() {
@@ -278,7 +282,7 @@ class Plans {
   std::map<Key, Plan> all_;
 };
 
-// Whether the tensor begins where cuBLASLt supposes that matrices do.
+// Returns whether the tensor has the alignment that cuBLASLt's heuristic assumes by default.
 bool at_boundary(const at::Tensor& tensor) {
   return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 256 == 0;
 }
@@ -288,7 +292,7 @@ cublasStatus_t launch(
     const void* bias, const at::Tensor& out) {
   const auto& lt = Lt::get();
   const Description described(lt, product, bias);
-  // Of this stream, and within a recording of the graph's memory.
+  // Allocated per call, so that it belongs to the current stream or, while recording, to the graph.
   const auto work =
       at::empty({static_cast<int64_t>(plan.workspace)}, rows.options().dtype(at::kByte));
   const float one = 1, zero = 0;
@@ -323,7 +327,7 @@ at::Tensor product(
   auto out = at::empty({p.n, p.m}, rows.options());
   const auto status = launch(plan, p, rows, weight, added, out);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) {
-    Plans::get().refuse(index, p, "cuBLASLt does not launch the kernel"); // the same in every run
+    Plans::get().refuse(index, p, "cuBLASLt does not launch the kernel"); // deterministic
     return {};
   }
   check(status, "a product");

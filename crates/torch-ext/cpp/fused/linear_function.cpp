@@ -1,5 +1,6 @@
-// A linear layer as a function that autograd knows: its product and that of the gradient of its input by
-// linear.cpp where that is faster, everything else by the operators that libtorch's own linear layer calls.
+// Autograd function for a linear layer. Its product and that of the gradient of its input use
+// linear.cpp where that is faster; everything else uses the operators that libtorch's own linear
+// layer calls.
 #include "function.h"
 
 #include <ATen/autocast_mode.h>
@@ -41,7 +42,8 @@ struct Linear : public torch::autograd::Function<Linear> {
       d[0] = at::_unsafe_view(d[0], ctx->saved_data["sizes"].toIntVector());
     }
     if (ctx->needs_input_grad(1)) {
-      // Sums over all tokens in fp32; libtorch divides them well among the multiprocessors.
+      // A long sum over all tokens, which libtorch's kernels already distribute well over the
+      // multiprocessors.
       d[1] = at::mm(d_y.t(), rows);
     }
     if (ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)) {
@@ -51,13 +53,14 @@ struct Linear : public torch::autograd::Function<Linear> {
   }
 };
 
-// What a product with these types computes in.
+// Returns the data type in which a product with this weight is computed.
 c10::ScalarType kind_of(const Tensor& weight) {
   return at::autocast::is_autocast_enabled(at::kCUDA) ? at::autocast::get_autocast_dtype(at::kCUDA)
                                                       : weight.scalar_type();
 }
 
-// Autocast casts a parameter once for all of its uses in a region, and its gradient once, too.
+// Casts a parameter through autocast's cache, so that all of its uses in a region share one cast,
+// in the backward pass, too.
 Tensor in_bfloat16(const Tensor& parameter) {
   return parameter.scalar_type() == at::kBFloat16
       ? parameter

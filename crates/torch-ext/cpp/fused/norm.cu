@@ -1,9 +1,10 @@
-// rows.cu comes before this text.
+// Forward pass of add_norm. rows.cu precedes this source.
 //
-// out = x + factor[image] * gamma * (branch + bias), and normed = LayerNorm(out) of weight and shift, with the mean
-// and the inverse standard deviation of each row. `from` are the places of images in branch, `to` those in normed.
+// Computes out = x + factor[image] * gamma * (branch + bias), normed = LayerNorm(out) with weight
+// and shift, and the mean and inverse standard deviation of each row. `from` holds the places of
+// images in branch, `to` those in normed.
 
-// v += scale * gamma * (b + bias), of the columns from `column` on.
+// v += scale * gamma * (b + bias), for the columns from `column` on.
 template <u32 CHUNK>
 __device__ inline void add_branch(
     float (&v)[CHUNK], float (&b)[CHUNK], const float* __restrict__ bias /*?*/,
@@ -23,7 +24,8 @@ __device__ inline void add_branch(
   for (u32 j = 0; j < CHUNK; ++j) v[j] += scale * b[j];
 }
 
-// Normalizes a row, of which a lane has the columns `v`, to row `target` of normed.
+// Normalizes a row, of which each lane holds the columns `v`, and stores it as row `target` of
+// normed.
 template <class Columns, class Sums, u32 CHUNKS, u32 CHUNK>
 __device__ inline void normalize(
     float (&v)[CHUNKS][CHUNK], const Columns& own, Sums& team_sums, u32 row, u32 target,
@@ -65,7 +67,7 @@ __device__ inline void normalize(
   }
 }
 
-// Each team of a block takes one row.
+// Each team of a block processes one row.
 template <class Stream>
 __device__ inline void add_norm(
     const Stream* __restrict__ x, const u16* __restrict__ branch /*?*/,
@@ -114,8 +116,8 @@ __device__ inline void add_norm(
 ADD_NORM_FORWARD(add_norm_forward_float, float)
 ADD_NORM_FORWARD(add_norm_forward_bf16, u16)
 
-// The same with a branch, without gamma, for a stream in bfloat16, by rings: in the other cases, the kernel above
-// is faster.
+// The same with rings, for a branch without gamma and a stream in bfloat16. In all other cases, the
+// kernel above is faster.
 template <bool HAS_BIAS>
 __device__ inline void add_norm_by_rings(
     const u16* __restrict__ x, const u16* __restrict__ branch, const float* __restrict__ bias /*?*/,

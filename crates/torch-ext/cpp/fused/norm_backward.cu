@@ -1,12 +1,15 @@
-// Gradients of add_norm, by rings. `d_out` is what arrives for `out`. Writes the gradient of x, and of the branch
-// where there is one; of the parameters the sums over the rows of each block, `parts` [blocks, 4, DIM]: weight,
-// shift, bias, gamma, the last two only where there is a branch, a gamma.
+// Backward pass of add_norm, with rings. norm.cu precedes this source.
+//
+// `d_out` is the incoming gradient of `out`. Writes the gradient of x and, if there is one, of the
+// branch. For the parameters, writes the sums over the rows of each block to `parts` [blocks, 4,
+// DIM]: weight, shift, bias, and gamma; the last two only if there is a branch or a gamma,
+// respectively.
 
-// A warp's sums over the rows that its team has taken.
+// A lane's sums over the rows that its team has processed.
 template <class Columns>
 using RowSums = float[Columns::CHUNKS][Columns::CHUNK];
 
-// Those of a block, in a fixed order: `mine` of each team after the other.
+// Writes the sums of a block, adding those of its teams in a fixed order.
 template <u32 TEAMS, u32 THREADS, class Columns>
 __device__ inline void sum_of_block(const RowSums<Columns>& mine, const Columns& own, float* shared, float* to) {
   __syncthreads();
@@ -33,7 +36,8 @@ struct AddNormBackward {
   using Columns = Part<RING.team, at_once<Stream>(columns_of_warp(DIM, RING.team))>;
   using Sums = TeamSums<RING.team, RING.warps>;
   static constexpr u32 CHUNKS = Columns::CHUNKS, CHUNK = Columns::CHUNK;
-  // Of a slot: d_normed, out, d_out, branch, and mean, inverse, factor; in bytes.
+  // Byte offsets within a slot, which holds d_normed, out, d_out, branch, and then mean, inverse,
+  // and factor.
   static constexpr u32 OUT = Columns::COLUMNS * 2, D_OUT = OUT + Columns::COLUMNS * sizeof(Stream),
                        BRANCH = D_OUT + Columns::COLUMNS * sizeof(Stream),
                        NUMBERS = BRANCH + (HAS_GAMMA ? Columns::COLUMNS * 2 : 0);
@@ -53,11 +57,12 @@ struct AddNormBackward {
   RowSums<Columns> d_weight{}, d_shift{};
   float d_bias[HAS_BRANCH ? CHUNKS : 1][CHUNK] = {}, d_gamma[HAS_GAMMA ? CHUNKS : 1][CHUNK] = {};
 
-  // What a lane knows of a row between its two passes.
+  // What a lane keeps of a row between the two passes over it.
   struct Row {
     // The gradient of hat = (out - mean) / deviation.
     float g[CHUNKS][CHUNK], hat[CHUNKS][CHUNK];
-    // The means of g and of g * hat, divided by the deviation, whose inverse comes after them.
+    // The means of g and of g * hat, both divided by the deviation, and the inverse of the
+    // deviation.
     float sum, product, inverse;
   };
 
@@ -79,7 +84,7 @@ struct AddNormBackward {
     if (HAS_BRANCH && factor && own.lane == 2) copy4(slot + NUMBERS + 8, factor + row / rows_per_image);
   }
 
-  // Without d_out, its part of all slots is zeros.
+  // Fills the d_out part of all slots with zeros, for when there is no d_out.
   __device__ void clear_d_out(unsigned char* ring) const {
     for (u32 i = 0; i < RING.stages; ++i)
       for (u32 at = own.lane * 16; at < Columns::COLUMNS * sizeof(Stream); at += LANES * 16)
@@ -87,7 +92,7 @@ struct AddNormBackward {
     __syncwarp();
   }
 
-  // The values of type T of this lane in chunk i of what is at `bytes` of a slot.
+  // Returns this lane's values in chunk i of the row of type T at offset `bytes` of a slot.
   template <class T>
   __device__ const T* in(const unsigned char* slot, u32 bytes, u32 i) const {
     return reinterpret_cast<const T*>(slot + bytes) + own.lane * CHUNK + i * Columns::STEP;
@@ -120,7 +125,7 @@ struct AddNormBackward {
     r.inverse = inverse;
   }
 
-  // A row that was not normalized.
+  // Sets r for a row that was not normalized.
   __device__ void other_row(Row& r) const {
 #pragma unroll
     for (u32 i = 0; i < CHUNKS; ++i)
@@ -129,7 +134,7 @@ struct AddNormBackward {
     r.sum = r.product = r.inverse = 0.0f;
   }
 
-  // d_x = d_out + (g - mean of g - hat * mean of g * hat) / deviation, of chunk i.
+  // d_x = d_out + (g - mean(g) - hat * mean(g * hat)) / deviation, for chunk i.
   __device__ void gradient_of_x(const Row& r, const unsigned char* slot, u32 row, u32 i, float (&d)[CHUNK]) const {
     load(in<Stream>(slot, D_OUT, i), d);
 #pragma unroll
@@ -137,7 +142,7 @@ struct AddNormBackward {
     store(d_x + static_cast<u64>(row) * DIM + own.column(i), d);
   }
 
-  // Makes the gradient of x that of the branch.
+  // Turns the gradient of x, in `d`, into that of the branch.
   __device__ void gradient_of_branch(const unsigned char* slot, float scale, u32 i, float (&d)[CHUNK]) {
     if constexpr (HAS_GAMMA) {
       float b[CHUNK], one[CHUNK] = {};
@@ -156,7 +161,7 @@ struct AddNormBackward {
     }
   }
 
-  // Where nothing of a row's branch was added, whether it has a place or not.
+  // For rows to which no branch was added: those without a place, and those with a factor of 0.
   __device__ void take_without_branch(const Row& r, const unsigned char* slot, u32 row, u32 source) const {
     const float zeros[CHUNK] = {};
 #pragma unroll
@@ -211,7 +216,8 @@ struct AddNormBackward {
   }
 };
 
-// d_branch may be null for a branch without gamma, factor, and places: with a stream in bfloat16, it would be d_x.
+// d_branch may be null for a branch without gamma, factor, and places if the stream is in bfloat16,
+// because the gradient of the branch then equals d_x.
 #define ADD_NORM_BACKWARD(NAME, STREAM, HAS_BRANCH, HAS_GAMMA)                                      \
   extern "C" __global__ void                                                                        \
   __launch_bounds__(LANES * (AddNormBackward<STREAM, HAS_BRANCH, HAS_GAMMA>::RING.warps), 1) NAME(  \

@@ -1,22 +1,23 @@
-// What the kernels need that take rows of the residual stream: a lane's columns, sums over a row, and copies to
-// shared memory. common.cu and norm_sizes.h come before this text. tests/kernels has its first part for the CPU.
+// Building blocks of kernels that process rows of the residual stream: the columns of a lane, sums
+// over a row, and copies to shared memory. common.cu and norm_sizes.h precede this source.
+// tests/kernels replaces its first part on the CPU.
 //
-// Activations of a branch are bfloat16, all parameters are float, and the residual stream is one of both.
-// Sums are in float. Row r, column c of a matrix is at r * DIM + c. Pointers that may be null are marked
-// with `?`.
+// Activations of a branch are bfloat16, all parameters are float, and the residual stream is
+// either. Sums are in float. Row r, column c of a matrix is at r * DIM + c. Pointers that may be
+// null are marked with `?`.
 //
 // DIM, a multiple of 8, is the width of the residual stream.
 
 #ifndef SIMDINO_EMULATED
 extern __shared__ __align__(16) unsigned char ring_memory[];
 
-__device__ inline float inverse_root(float x) { return rsqrtf(x); } // to two units in the last place
-// What no kernel writes while this one runs: such a load may be made earlier, or once for all rows.
+__device__ inline float inverse_root(float x) { return rsqrtf(x); } // error up to 2 ulp
+// Loads memory that nothing writes while the kernel runs, which lets the compiler hoist the load.
 __device__ inline float4 read_only(const float* from) { return __ldg(reinterpret_cast<const float4*>(from)); }
 __device__ inline u32 shared_address(const void* pointer) {
   return static_cast<u32>(__cvta_generic_to_shared(pointer));
 }
-// Copies to shared memory, in flight until they are waited for.
+// Asynchronous copies to shared memory, complete only after await_all_but.
 __device__ inline void copy16(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
@@ -24,7 +25,7 @@ __device__ inline void copy4(void* to, const void* from) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Until all but the last COUNT groups of this thread's copies are there.
+// Waits until all but the last COUNT groups of this thread's copies have completed.
 template <int COUNT>
 __device__ inline void await_all_but() {
   asm volatile("cp.async.wait_group %0;" ::"n"(COUNT) : "memory");
@@ -33,24 +34,25 @@ __device__ inline void await_all_but() {
 
 // Columns
 
-// The part of each of its team's rows that a warp takes, and a lane's columns of it: AT_ONCE adjacent ones of each
-// of its chunks.
+// A warp's part of each row of its team, and a lane's columns within it: AT_ONCE adjacent ones in
+// each chunk.
 template <u32 TEAM, u32 AT_ONCE>
 struct Part {
   static constexpr u32 CHUNK = AT_ONCE, STEP = LANES * CHUNK, COLUMNS = columns_of_warp(DIM, TEAM),
                        CHUNKS = (COLUMNS + STEP - 1) / STEP;
-  static constexpr bool EVEN = TEAM * COLUMNS == DIM;  // all warps of a team have as many
+  static constexpr bool EVEN = TEAM * COLUMNS == DIM;  // all warps have equally many columns
   u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, team = warp / TEAM;
   u32 start = warp % TEAM * COLUMNS, columns = EVEN ? COLUMNS : min(COLUMNS, DIM - start);
 
-  // The first column of this lane in chunk i, and whether it has any.
+  // The first column of this lane in chunk i, and whether it has any there.
   __device__ u32 column(u32 i) const { return start + i * STEP + lane * CHUNK; }
   __device__ bool has(u32 i) const {
     return (EVEN && COLUMNS % STEP == 0) || i * STEP + lane * CHUNK < columns;
   }
 };
 
-// Columns that a lane takes at once from shared memory: 16 bytes of a stream if that leaves no lane without.
+// Number of columns that a lane loads at once from shared memory: 16 bytes of a bfloat16 stream if
+// all lanes then have columns in every chunk.
 template <class Stream>
 __device__ constexpr u32 at_once(u32 columns) {
   return sizeof(Stream) == 2 && columns % (LANES * 8) == 0 ? 8 : 4;
@@ -100,7 +102,7 @@ __device__ inline void store(float* to, const float (&v)[4]) {
 }
 __device__ inline void store(u16* to, const float (&v)[4]) { *reinterpret_cast<uint2*>(to) = packed(v); }
 __device__ inline void store(u16* to, const float (&v)[8]) { *reinterpret_cast<uint4*>(to) = packed(v); }
-// Stores values, which become what will be read back.
+// Stores values, and rounds them in place to what was stored.
 __device__ inline void store_rounded(float* to, float (&v)[4]) { store(to, v); }
 __device__ inline void store_rounded(u16* to, float (&v)[4]) {
   const uint2 pairs = packed(v);
@@ -119,8 +121,8 @@ __device__ inline void store_rounded(u16* to, float (&v)[8]) {
 
 // Rows
 
-// Rows of an image in a matrix that holds some images only, in any order: image i is at places[i], and
-// nowhere where that is negative. Without `places` it holds all of them.
+// Returns the index of a row in a matrix that holds only some images, in any order: image i is at
+// places[i], or not at all if that is negative. Without `places`, the matrix holds all images.
 #define NOWHERE 0xffffffffu
 __device__ inline u32 row_in(const int* places /*?*/, u32 row, u32 rows_per_image) {
   if (!places) return row;
@@ -129,8 +131,9 @@ __device__ inline u32 row_in(const int* places /*?*/, u32 row, u32 rows_per_imag
   return place < 0 ? NOWHERE : place * rows_per_image + (row - image * rows_per_image);
 }
 
-// Adds up values of a team's threads. The warps of a team meet once a call: those that are late still read the
-// sums of one call while the others write those of the next, elsewhere.
+// Sums values over the threads of a team. The warps of a team synchronize once per call: because
+// calls alternate between two buffers, slow warps may still read the sums of one call while others
+// write those of the next.
 template <u32 TEAM, u32 WARPS>
 struct TeamSums {
   static_assert(sizeof(float[2][2]) <= SUMS_BYTES, "what the host leaves for them");
@@ -165,7 +168,7 @@ struct TeamSums {
 
 // Rings
 
-// A warp copies its part of a row, which begins at `from`, to shared memory.
+// Copies a warp's part of a row, which begins at `from`, to shared memory.
 template <class Columns, class T>
 __device__ inline void copy_part(void* to, const T* from, const Columns& own) {
   constexpr u32 EACH = 16 / sizeof(T), PIECES = Columns::COLUMNS / EACH;
@@ -176,8 +179,9 @@ __device__ inline void copy_part(void* to, const T* from, const Columns& own) {
   }
 }
 
-// Takes the rows of a warp's team one after the other. `ask_for` starts the copies of a row to a slot of the warp's
-// ring, and `take` computes with what is there: no registers wait for memory, and no other warps for this one.
+// Processes the rows of a warp's team one after the other. `ask_for` starts copying a row to a slot
+// of the warp's ring, and `take` processes the row in a slot. This way, no registers are held for
+// loads in flight, and warps of different teams do not wait for each other.
 template <u32 TEAMS, u32 STAGES, u32 SLOT_BYTES, class Ask, class Take>
 __device__ inline void for_rows(u32 team, unsigned char* ring, u32 rows, const Ask& ask_for, const Take& take) {
   const u32 step = gridDim.x * TEAMS;
@@ -193,7 +197,7 @@ __device__ inline void for_rows(u32 team, unsigned char* ring, u32 rows, const A
     await_all_but<STAGES - 1>();
     __syncwarp();
     take(row, ring + stage * SLOT_BYTES);
-    __syncwarp();  // the next copies go where this row was
+    __syncwarp();  // the next copies overwrite this row's slot
     stage = stage + 1 == STAGES ? 0 : stage + 1;
   }
   await_all_but<0>();

@@ -1,4 +1,4 @@
-// What ProcessGroupGloo.hpp names of Gloo's context; libtorch holds the definition.
+// The part of Gloo's context that ProcessGroupGloo.hpp uses; libtorch has the definition.
 #pragma once
 
 #include <chrono>

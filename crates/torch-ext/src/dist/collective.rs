@@ -10,30 +10,30 @@ use crate::{Error, Result};
 /// differentiable sum.
 ///
 /// # Errors
-/// Each returns an error if a process has died, is late by more than the group's timeout, or calls
-/// a different operation, shape, or data type.
+/// Each operation returns an error if a process has died, is late by more than the group's timeout,
+/// or calls a different operation or the same one with a different shape or data type.
 ///
 /// [`ProcessGroup`]: crate::ProcessGroup
 pub trait Collective {
-    /// Number of processes.
+    /// Returns the number of processes.
     fn size(&self) -> usize;
 
-    /// Rank of this process, from 0.
+    /// Returns the rank of this process, from 0.
     fn rank(&self) -> usize;
 
-    /// Replaces the tensor by its sum over all processes.
+    /// Replaces the tensor with its sum over all processes.
     ///
     /// # Errors
     /// See [`Collective`].
     fn all_reduce_sum(&self, tensor: &mut Tensor) -> Result<()>;
 
-    /// Replaces each element of the tensor by the maximum over all processes.
+    /// Replaces each element of the tensor with its maximum over all processes.
     ///
     /// # Errors
     /// See [`Collective`].
     fn all_reduce_max(&self, tensor: &mut Tensor) -> Result<()>;
 
-    /// Replaces the values of the tensors by those of process `root`, in few messages.
+    /// Replaces the values of the tensors with those of process `root`, in few messages.
     ///
     /// # Errors
     /// See [`Collective`].
@@ -45,13 +45,13 @@ pub trait Collective {
     /// See [`Collective`].
     fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>>;
 
-    /// Waits until every process has called it.
+    /// Waits until every process has called this function.
     ///
     /// # Errors
     /// See [`Collective`].
     fn barrier(&self) -> Result<()>;
 
-    /// Replaces the tensor's values by those of process `root`.
+    /// Replaces the tensor's values with those of process `root`.
     ///
     /// # Errors
     /// See [`Collective`].
@@ -108,11 +108,11 @@ pub trait Collective {
         Ok(all.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect())
     }
 
-    /// Compares names, shapes, and data types of parameters with those of process 0.
+    /// Checks that parameters have the same names, shapes, and data types in all processes.
     ///
     /// # Errors
-    /// Returns, in every process, an error that names the first process that differs and its first
-    /// parameter that does; also see [`Collective`].
+    /// Returns an error in every process if the parameters of one differ from those of process 0.
+    /// It names the first such process and its first differing parameter. Also see [`Collective`].
     fn require_same(&self, parameters: &[(String, Tensor)]) -> Result<()> {
         let own: Vec<String> = parameters.iter().map(description).collect();
         let first = self.broadcast_bytes(own.join("\n").as_bytes(), 0)?;
@@ -132,7 +132,7 @@ pub trait Collective {
     }
 }
 
-/// A run with a single process, where there is nothing to exchange.
+/// A run with a single process, which exchanges nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SingleProcess;
 
@@ -171,8 +171,8 @@ fn description((name, tensor): &(String, Tensor)) -> String {
     format!("{name} {:?} {:?}", tensor.size(), tensor.kind()).replace('\n', " ")
 }
 
-/// Returns where a list first differs from the lines of another, with `None` for a list that has
-/// ended.
+/// Returns the first differing pair of `own` and the lines of `lines`, with `None` for a list that
+/// has ended.
 fn first_difference<'a>(
     own: &'a [String],
     lines: &'a str,

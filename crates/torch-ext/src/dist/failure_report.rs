@@ -1,4 +1,4 @@
-//! After a failure, finds out which processes still respond, and what they are doing.
+//! Determines, after a failure, which processes still respond and what they are doing.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Key that is set when any process has failed.
 pub(super) const FAILED: &str = "failed";
 
-/// The last operation that a process has started, and how many operations it has started.
+/// The last operation that a process started, and how many operations it has started so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Position {
     pub operations: u64,
@@ -24,9 +24,9 @@ pub(super) struct Position {
 pub(super) enum RankStatus {
     /// It does not respond.
     Gone,
-    /// It reported why it exited.
+    /// It exited and reported this reason.
     Left(String),
-    /// It responds.
+    /// It responds, and is at this position.
     At(Position),
 }
 
@@ -47,12 +47,13 @@ pub(super) struct FailureReporter {
 }
 
 impl FailureReporter {
-    /// Whether any process has failed.
+    /// Returns whether any process has failed.
     pub(super) fn failure_reported(&self) -> Result<bool> {
         self.store.has(&self.key(FAILED))
     }
 
-    /// Reports a failure and the position of this process, and waits some time for the others.
+    /// Reports a failure and the position of this process, and waits up to [`grace`] for the
+    /// others.
     pub(super) fn report(&self, own: &Position) -> RankReports {
         self.ask(own).unwrap_or(RankReports::NoStore)
     }
@@ -93,8 +94,8 @@ impl FailureReporter {
         }))
     }
 
-    /// Keeps a store that this process serves until all processes that responded have read the
-    /// responses.
+    /// If this process serves the store, waits until all processes that responded have read the
+    /// responses, or until [`grace`] is over.
     pub(super) fn wait_until_read(&self, reports: &RankReports) {
         let RankReports::Answers(answers) = reports else { return };
         let deadline = Instant::now() + grace(self.rendezvous.timeout);
@@ -118,13 +119,13 @@ impl FailureReporter {
     }
 }
 
-/// How long the others have to respond; they check far more often.
+/// Returns how long to wait for the other processes, which check for failures far more often.
 fn grace(timeout: Duration) -> Duration {
     (timeout / 2).min(Duration::from_secs(5))
 }
 
 impl RankReports {
-    /// Returns the processes that do not respond.
+    /// Returns the ranks of the processes that do not respond.
     pub(super) fn gone(&self) -> Vec<usize> {
         match self {
             Self::Answers(answers) => {
@@ -159,7 +160,7 @@ impl RankReports {
     }
 }
 
-/// Describes a process; `None` if it is at the same position as this process.
+/// Describes a process; `None` if it is not behind this process.
 fn clause(rank: usize, (host, status): &(String, RankStatus), own: &Position) -> Option<String> {
     let who = format!("{} on {host}", list(&[rank]));
     match status {

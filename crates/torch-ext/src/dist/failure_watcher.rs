@@ -1,6 +1,6 @@
-//! A thread in each process that responds for it while it waits inside an operation.
+//! A thread in each process that responds to failures while the process waits inside an operation.
 //!
-//! Without it, a process that waits for a dead one would look dead to the others, too.
+//! Without the thread, a process that waits for a dead one would look dead to the others, too.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -32,7 +32,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for work: true to report the position, false to stop.
+    /// Waits until there is a failure, and returns `true`, or until the thread is to stop, and
+    /// returns `false`.
     fn wait(&self, reporter: &FailureReporter) -> bool {
         loop {
             let idle = |state: &mut State| !state.stop && !state.failed;
@@ -54,7 +55,7 @@ impl Shared {
     }
 }
 
-/// Handle to the thread.
+/// Handle to the thread, which stops it when dropped.
 #[derive(Debug)]
 pub(super) struct FailureWatcher {
     shared: Arc<Shared>,
@@ -105,7 +106,7 @@ impl Drop for FailureWatcher {
         self.shared.lock().stop = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // it does not panic, and there is nobody to tell
+            let _ = thread.join(); // it does not panic, and `drop` could not report an error
         }
     }
 }

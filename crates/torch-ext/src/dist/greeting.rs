@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Longest wait for a connection to one address, so that the others are tried, too.
 const ONE_ADDRESS: Duration = Duration::from_secs(10);
 
-/// Why there is no store, and what to do.
+/// Why no store was found, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NoStore {
     /// A clause that describes the listener.
@@ -29,16 +29,17 @@ pub(super) struct NoStore {
 /// The response of an address to the greeting.
 enum Answer {
     Store,
-    /// It may become a store later.
+    /// Nothing that responds yet; a store may come later.
     NotYet(NoStore),
-    /// It is not a store.
+    /// Something that is not a store.
     Stranger(NoStore),
 }
 
 /// Waits until a store responds at the address.
 ///
 /// # Errors
-/// Returns an error if something else responds, or if nothing does before the deadline.
+/// Returns an error if something other than a store responds, or if nothing does before the
+/// deadline.
 pub(super) fn wait_for_store(host: &str, port: u16, deadline: Instant) -> Result<(), NoStore> {
     loop {
         let mut last = None;
@@ -61,9 +62,12 @@ pub(super) fn wait_for_store(host: &str, port: u16, deadline: Instant) -> Result
     }
 }
 
-/// Checks whether this process can listen on a port; returns a clause if it cannot.
+/// Checks whether this process can listen on a port.
+///
+/// # Errors
+/// Returns the reason if it cannot.
 pub(super) fn free_to_listen(port: u16) -> Result<(), NoStore> {
-    // As the store does: for both kinds of address at once, otherwise for the older one.
+    // Bind as the store does: on IPv6 and IPv4 at once, or else on IPv4 alone.
     let both = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
     let listened = match both {
         Err(error) if error.kind() != ErrorKind::AddrInUse => {
@@ -95,7 +99,7 @@ fn addresses(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>
     let name = host.to_owned();
     let resolve = move || {
         let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-        let _ = send.send(found); // nobody waits any more after the deadline
+        let _ = send.send(found); // fails after the deadline, when the receiver is gone
     };
     let started = thread::Builder::new().name("resolve".into()).spawn(resolve);
     started.map_err(|error| absent(format!("{host} cannot be looked up: {error}")))?;
@@ -151,14 +155,14 @@ fn converse(mut stream: TcpStream, deadline: Instant) -> Answer {
     }
 }
 
-/// Four bytes that another program does not send by chance or by echoing its input.
+/// Returns four bytes that another program will not send by chance or by echoing its input.
 fn nonce() -> [u8; 4] {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let [a, b, c, d] = (since.subsec_nanos() ^ std::process::id().rotate_left(16)).to_ne_bytes();
-    [a | 0x80, b, c, d] // the greeting begins with 0
+    [a | 0x80, b, c, d] // unlike the greeting, which begins with 0
 }
 
-/// Time until the deadline; never 0, which sockets reject.
+/// Returns the time until the deadline; never 0, which sockets reject.
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }

@@ -1,4 +1,4 @@
-//! Process groups: the processes of a run on one or several machines, over libtorch's c10d.
+//! Process groups over libtorch's c10d, for processes on one or several machines.
 
 use std::cell::Cell;
 use std::ffi::CString;
@@ -18,8 +18,8 @@ use crate::{Error, Result, ffi};
 /// device after [`Self::with_cuda`] has added it.
 ///
 /// Every process must call the same operations in the same order. Clones refer to the same group,
-/// which is left when the last one is dropped; call a barrier before, because process 0 may serve
-/// the store.
+/// which this process leaves when the last one is dropped. Call a barrier first, because process 0
+/// may serve the store.
 ///
 /// [`Launch`](crate::Launch) determines which process this is, and [`Reducer`](crate::Reducer)
 /// averages gradients during the backward pass:
@@ -51,8 +51,8 @@ use crate::{Error, Result, ffi};
 /// # }
 /// ```
 ///
-/// If an operation fails, each process finds out through the store which of the others has died,
-/// exited with a reason, or is behind, and names it: see [`Error::Group`].
+/// If an operation fails, each process determines through the store which of the others have died,
+/// have exited with a reason, or are behind, and reports them: see [`Error::Group`].
 #[derive(Debug, Clone)]
 pub struct ProcessGroup(Rc<Inner>);
 
@@ -70,7 +70,7 @@ impl ProcessGroup {
     /// Connects to the other processes; returns when all are present.
     ///
     /// # Errors
-    /// Returns an error if the rank is not below the number of processes, if nothing responds at
+    /// Returns an error if the rank is not below the number of processes, if no store responds at
     /// the address, or if some processes did not arrive in time.
     pub fn join(rendezvous: Rendezvous) -> Result<Self> {
         if rendezvous.rank >= rendezvous.size {
@@ -98,10 +98,10 @@ impl ProcessGroup {
         Ok(Self(Rc::new(Inner { group, watch, store, prefix, rendezvous, cuda })))
     }
 
-    /// Adds NCCL for tensors of this CUDA device.
+    /// Adds NCCL for tensors on CUDA device `index`.
     ///
     /// # Errors
-    /// Returns an error if this build has no NCCL or NCCL finds no such device.
+    /// Returns an error if this build has no NCCL, or if NCCL cannot use such a device.
     pub fn with_cuda(self, index: usize) -> Result<Self> {
         if !has_nccl() {
             return Err(Error::NcclNotBuilt);
@@ -126,7 +126,7 @@ impl ProcessGroup {
     }
 
     /// Tells the other processes why this process exits, so that their errors can include the
-    /// reason. Call it before you exit because of your own error; the group cannot be used
+    /// reason. Call it before exiting because of an error of this process; the group cannot be used
     /// afterwards.
     pub fn announce_failure(&self, reason: &str) {
         let Inner { store, prefix, rendezvous, .. } = &*self.0;
@@ -151,11 +151,11 @@ impl ProcessGroup {
                 ffi::check(WHAT, ffi::simdino_group_differentiable_sum(group, tensor, &mut out))
             }
         })?;
-        // SAFETY: the shim has made this tensor for its caller.
+        // SAFETY: without an error, this is a new tensor, and we become its only owner.
         Ok(unsafe { Tensor::from_ptr(out) })
     }
 
-    /// Returns what this process has given to the group so far.
+    /// Returns the calls and bytes that this process has contributed to the group's operations.
     pub fn traffic(&self) -> Traffic {
         let mut out = ffi::Traffic::default();
         // SAFETY: the group lives as long as `self`; `out` is written before the call returns.
@@ -163,12 +163,12 @@ impl ProcessGroup {
         out.into()
     }
 
-    /// Pointer for the shim, valid while `self` or a clone of it lives.
+    /// Returns the pointer for the shim, valid while `self` or a clone of it lives.
     pub(super) fn as_ptr(&self) -> *mut ffi::Group {
         self.0.group
     }
 
-    /// Runs an operation; if it fails, finds out which process is at fault.
+    /// Runs an operation; if it fails, determines which process is at fault.
     pub(super) fn perform<T>(
         &self,
         what: &'static str,
@@ -199,7 +199,7 @@ impl ProcessGroup {
     fn all_reduce(&self, what: &'static str, tensor: &mut Tensor, op: i32) -> Result<()> {
         self.check_device(what, tensor.device())?;
         tch::no_grad(|| {
-            let mut dense = tensor.contiguous(); // itself, where it has no gaps
+            let mut dense = tensor.contiguous(); // the same tensor if it is already contiguous
             self.perform(what, || {
                 // SAFETY: the group lives as long as `self`, the tensor as long as this block.
                 unsafe {
@@ -286,13 +286,13 @@ impl Collective for ProcessGroup {
     }
 }
 
-/// Whether this build has NCCL: libtorch has CUDA, and its headers were found.
+/// Returns whether this build has NCCL, which requires libtorch with CUDA and the headers of both.
 pub fn has_nccl() -> bool {
     // SAFETY: the function takes nothing and returns a number.
     unsafe { ffi::simdino_has_nccl() != 0 }
 }
 
-/// Describes a process to the shim for one call.
+/// Calls `call` with a description of this process for the shim, valid during the call.
 fn with_member<T>(
     store: &Store,
     prefix: &str,

@@ -1,7 +1,7 @@
 //! Determines which process of a run this is from the variables that a launcher sets: torchrun,
 //! SLURM's srun, Open MPI's mpirun, or none.
 //!
-//! This module does not read the environment: the variables are passed as a map.
+//! This module does not read the environment itself; the variables are passed as a map.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Rendezvous, slurm};
 use crate::{Error, Result};
 
-/// Port if the launcher sets none and provides nothing to derive one from.
+/// The port if the launcher sets none and provides nothing to derive one from.
 const DEFAULT_PORT: u16 = 29_500;
 const LOOPBACK: &str = "127.0.0.1";
 const TORCHRUN: &str = "start with torchrun --no-python, which sets them all";
@@ -17,7 +17,7 @@ const TORCHRUN: &str = "start with torchrun --no-python, which sets them all";
 /// The program that started the processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Launcher {
-    /// None: a single process.
+    /// No launcher: a single process.
     SingleProcess,
     /// torchrun, or any program that sets its variables.
     Torchrun,
@@ -51,7 +51,7 @@ pub struct Launch {
     pub local_rank: usize,
     /// Number of processes on this machine, if the launcher states it.
     pub local_size: Option<usize>,
-    /// Name or address of the machine at which the processes meet.
+    /// Name or address of the machine where the processes meet.
     pub host: String,
     /// Port on that machine.
     pub port: u16,
@@ -80,15 +80,16 @@ impl Launch {
         }
     }
 
-    /// Reads the variables of the first launcher that has set any: torchrun before Open MPI before
-    /// SLURM, because the latter two may start torchrun. `MASTER_ADDR` and `MASTER_PORT` always
-    /// determine where the processes meet.
+    /// Reads the variables of the first launcher that has set any: torchrun, then Open MPI, then
+    /// SLURM, because the latter two may start torchrun. `MASTER_ADDR` and `MASTER_PORT` determine
+    /// where the processes meet, whatever the launcher.
     ///
     /// Under SLURM without them, the processes meet at the first machine of the step, at a port
-    /// derived from the job number. `GLOO_SOCKET_IFNAME` names the network interface.
+    /// derived from the job and step numbers. `GLOO_SOCKET_IFNAME` sets the network interface.
     ///
     /// # Errors
-    /// A variable that is missing beside others, is not a number, or contradicts another.
+    /// Returns an error if a variable is missing although others of its launcher are set, is not a
+    /// number, or contradicts another.
     pub fn from_variables(variables: &HashMap<String, String>) -> Result<Self> {
         let variables = Variables(variables);
         let has = |name: &str| variables.text(name).is_some();
@@ -105,7 +106,7 @@ impl Launch {
         Ok(launch)
     }
 
-    /// Returns where this process meets the others.
+    /// Returns the rendezvous of this process with the others.
     pub fn rendezvous(&self, timeout: Duration) -> Rendezvous {
         Rendezvous {
             host: self.host.clone(),
@@ -213,8 +214,8 @@ fn slurm(variables: &Variables) -> Result<Launch> {
     })
 }
 
-/// The machine of process 0: the first of the step, or else of the job, or else the one on which
-/// srun ran.
+/// Returns the machine of process 0: the first one of the step or else of the job, or the one on
+/// which srun ran if there are no lists.
 fn slurm_first_node(variables: &Variables) -> Result<Option<String>> {
     let lists = ["SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"];
     let Some(name) = variables.first_of(&lists) else {
@@ -225,7 +226,8 @@ fn slurm_first_node(variables: &Variables) -> Result<Option<String>> {
     node.map(Some).ok_or_else(|| wrong(name, list, "machines, such as node[01-04]"))
 }
 
-/// Number of tasks on this machine, from a list such as `4(x3),2`, with one count per machine.
+/// Returns the number of tasks on this machine, from a list such as `4(x3),2` of counts per
+/// machine.
 fn slurm_tasks_here(variables: &Variables) -> Result<Option<usize>> {
     let lists = ["SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"];
     let (Some(name), Some(node)) = (variables.first_of(&lists), variables.number("SLURM_NODEID")?)
@@ -237,8 +239,8 @@ fn slurm_tasks_here(variables: &Variables) -> Result<Option<usize>> {
     tasks.map(Some).ok_or_else(|| wrong(name, list, "counts, such as 4(x3),2"))
 }
 
-/// A port that is different for each job and step, below the range that systems assign
-/// automatically.
+/// Returns a port that differs between consecutive jobs and steps, below the range that systems
+/// assign automatically.
 fn slurm_port(variables: &Variables) -> Result<u16> {
     let job = variables.number("SLURM_JOB_ID")?;
     let step = variables.number("SLURM_STEP_ID")?.unwrap_or(0);
@@ -258,7 +260,7 @@ fn meeting_place(variables: &Variables, host: &str, port: u16) -> Result<(String
     Ok((host, port))
 }
 
-/// The variables that a launcher uses for the same quantities.
+/// The names that a launcher uses for the same variables.
 struct Names {
     rank: &'static str,
     size: &'static str,
@@ -293,7 +295,7 @@ impl Names {
 struct Variables<'a>(&'a HashMap<String, String>);
 
 impl<'a> Variables<'a> {
-    /// Returns a variable; an empty one counts as unset.
+    /// Returns the trimmed value of a variable; an empty one counts as unset.
     fn text(&self, name: &str) -> Option<&'a str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }

@@ -5,8 +5,8 @@
 //! [`Collective`] defines the operations that they perform together, and [`Reducer`] averages
 //! gradients during the backward pass.
 //!
-//! If an operation fails, each process finds out through the store which of the others has died,
-//! exited with a reason, or is behind, and names it: see [`crate::Error::Group`].
+//! If an operation fails, each process determines through the store which of the others have died,
+//! have exited with a reason, or are behind, and reports them: see [`crate::Error::Group`].
 
 mod collective;
 mod failure_report;

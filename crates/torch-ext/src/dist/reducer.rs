@@ -14,11 +14,11 @@ const WHAT: &str = "averaging gradients over all processes";
 /// Options for averaging gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReducerOptions {
-    /// Size of a gradient bucket in bytes; 25 MiB, as in PyTorch. The exchange of a bucket starts
-    /// as soon as the backward pass has filled it.
+    /// Size of a gradient bucket in bytes; by default 25 MiB, as in PyTorch. The exchange of a
+    /// bucket starts as soon as the backward pass has filled it.
     pub bucket_bytes: usize,
-    /// Whether a parameter may not contribute to a loss. This costs a traversal of the graph in
-    /// each step; without it, such a parameter is an error.
+    /// Whether to allow parameters that do not contribute to the loss, which requires traversing
+    /// the graph in each step. Otherwise, such a parameter is an error.
     pub find_unused_parameters: bool,
 }
 
@@ -31,14 +31,14 @@ impl Default for ReducerOptions {
 /// Averages the gradients of a list of parameters over the processes of a group, in buckets, while
 /// the backward pass is still computing others.
 ///
-/// A step consists of [`Self::zero_grad`]; forward and [`Self::accumulate`], which exchanges
-/// nothing, for all micro-batches except the last; and [`Self::prepare_for_forward`], forward, and
-/// [`Self::backward`] for the last. The gradient of each parameter is then the mean over the
-/// processes of what it has accumulated.
+/// A step consists of [`Self::zero_grad`]; a forward pass and [`Self::accumulate`], which exchanges
+/// nothing, for each micro-batch except the last; and [`Self::prepare_for_forward`], a forward
+/// pass, and [`Self::backward`] for the last. Each gradient is then the mean over the processes of
+/// the accumulated gradients.
 ///
-/// Afterwards, the gradients are views into buckets. `Tensor::zero_grad` of tch rejects views, and
-/// replacing a gradient by another tensor costs a copy in each step, so use [`Self::zero_grad`].
-/// Parameters must not be replaced either, only changed in place.
+/// The gradients are views into buckets. tch's `Tensor::zero_grad` rejects views, and replacing a
+/// gradient with another tensor costs a copy in each step, so use [`Self::zero_grad`]. Parameters
+/// must not be replaced either, only changed in place.
 ///
 /// With more than two processes, the order of summation depends on the buckets. They are laid out
 /// at construction from the parameters alone, so that a resumed run is bitwise equal to an
@@ -51,13 +51,13 @@ pub struct Reducer {
 }
 
 impl Reducer {
-    /// Registers with the parameters, which must be the same in each process and in the same
-    /// order: see [`Collective::require_same`](super::Collective::require_same). All processes
-    /// must construct theirs together; the gradients are 0 afterwards.
+    /// Registers hooks on the parameters, which must be the same in each process and in the same
+    /// order: see [`Collective::require_same`](super::Collective::require_same). All processes must
+    /// call this together; the gradients are 0 afterwards.
     ///
     /// # Errors
-    /// Returns an error if there is no parameter, one requires no gradient, or a name contains a
-    /// zero byte.
+    /// Returns an error if there are no parameters, if one requires no gradient, if a name contains
+    /// a zero byte, or if a process has died.
     pub fn new(
         group: &ProcessGroup,
         parameters: &[(String, Tensor)],
@@ -74,7 +74,7 @@ impl Reducer {
             bucket_bytes: i64::try_from(options.bucket_bytes).unwrap_or(i64::MAX),
             find_unused: i32::from(options.find_unused_parameters),
         };
-        // The processes compare their parameters meanwhile.
+        // c10d compares the parameters of all processes here, so this is a collective operation.
         let reducer = group.perform(WHAT, || {
             let mut reducer = ptr::null_mut();
             // SAFETY: the lists in `spec` outlive the call; `reducer` is written before it returns.
@@ -87,7 +87,8 @@ impl Reducer {
         Ok(Self { reducer, group: group.clone() })
     }
 
-    /// Call before the forward pass of the micro-batch whose backward pass exchanges gradients.
+    /// Prepares for the forward pass of the micro-batch whose backward pass exchanges gradients;
+    /// call it before that forward pass.
     ///
     /// # Errors
     /// Returns an error if the previous step was not finished or a process has died.
@@ -98,8 +99,8 @@ impl Reducer {
         })
     }
 
-    /// Call before a backward pass that exchanges gradients and starts at these tensors;
-    /// [`Self::backward`] does so itself.
+    /// Prepares for a backward pass that starts at these tensors and exchanges gradients.
+    /// [`Self::backward`] calls this itself.
     ///
     /// # Errors
     /// Returns an error if the previous step was not finished.
@@ -112,7 +113,7 @@ impl Reducer {
         }
     }
 
-    /// Runs the backward pass of a loss. When it returns, the gradients are means over the
+    /// Runs the backward pass of a loss. When it returns, the gradients are the means over the
     /// processes.
     ///
     /// # Errors
@@ -140,7 +141,7 @@ impl Reducer {
         }
     }
 
-    /// Runs the backward pass of a loss without an exchange: its gradients are added to the
+    /// Runs the backward pass of a loss without exchanging gradients, and adds its gradients to the
     /// existing ones.
     ///
     /// # Errors
@@ -159,7 +160,7 @@ impl Reducer {
     }
 }
 
-/// Converts the names of parameters that can be averaged to C strings.
+/// Checks that the parameters can be averaged, and converts their names to C strings.
 fn checked_names(parameters: &[(String, Tensor)]) -> Result<Vec<CString>> {
     let refuse = |message: String| Error::Torch { what: "data-parallel parameters", message };
     if parameters.is_empty() {

@@ -1,9 +1,9 @@
 //! Rendezvous of the processes of a run.
 //!
-//! A store may outlive the processes that met at it: torchrun keeps one over restarts, and counts
-//! these per machine, so the count does not identify a group. Therefore, process 0 gives each
-//! group a unique name and tells it to arriving processes; all keys of the group begin with it, so
-//! leftovers of earlier groups are never read.
+//! A store may outlive the processes that met there: torchrun keeps one across restarts, and counts
+//! restarts per machine, so their count does not identify a group. Therefore, process 0 gives each
+//! group a unique name and sends it to arriving processes. All keys of the group begin with that
+//! name, so keys left over from earlier groups are never read.
 
 use std::fs;
 use std::thread;
@@ -20,9 +20,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Where the processes of a run meet, and the rank of this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendezvous {
-    /// Name or address of the machine of process 0.
+    /// Name or address of the machine that serves the store.
     pub host: String,
-    /// Port that process 0 listens on.
+    /// Port of the store on that machine.
     pub port: u16,
     /// Rank of this process, from 0.
     pub rank: usize,
@@ -32,18 +32,19 @@ pub struct Rendezvous {
     pub timeout: Duration,
     /// Whether the launcher already serves a store there, as torchrun does.
     pub store_is_external: bool,
-    /// Network interface for Gloo, such as `eth0`; `None` uses that of this machine's name.
+    /// Network interface for Gloo, such as `eth0`. `None` uses the one that this machine's host
+    /// name resolves to.
     pub interface: Option<String>,
 }
 
 impl Rendezvous {
-    /// A rendezvous at the machine of process 0, which listens there.
+    /// Creates a rendezvous at the machine of process 0, which serves the store there.
     pub fn new(host: &str, port: u16, rank: usize, size: usize, timeout: Duration) -> Self {
         let host = host.to_owned();
         Self { host, port, rank, size, timeout, store_is_external: false, interface: None }
     }
 
-    /// Whether this process serves the store.
+    /// Returns whether this process serves the store.
     pub(super) fn serves(&self) -> bool {
         self.rank == 0 && !self.store_is_external
     }
@@ -56,7 +57,7 @@ impl Rendezvous {
         free_to_listen(self.port).map_err(|reason| self.no_store(reason))?;
         let store = Store::open(self.port, self.timeout);
         let store = store.map_err(|error| self.failed(WHAT, &error))?;
-        // The others use that name.
+        // Also checks that the host name, which the other processes use, leads to this store.
         self.wait_for_store()?;
         Ok(store)
     }
@@ -86,7 +87,7 @@ impl Rendezvous {
         })
     }
 
-    /// The part of process 0: responds to arriving processes until all are present.
+    /// Runs the part of process 0: responds to arriving processes until all are present.
     fn call(&self, store: &Store) -> Result<String> {
         let deadline = Instant::now() + self.timeout;
         let prefix = format!("simdino/{}/", unique());
@@ -100,7 +101,7 @@ impl Rendezvous {
             let mut unnamed = Vec::new();
             for number in waiting.drain(..) {
                 match store.find(&format!("simdino/arrival/{number}"))? {
-                    None => unnamed.push(number), // counted, and about to say its name
+                    None => unnamed.push(number), // has arrived, and is about to write its name
                     Some(name) => {
                         let answer = format!("{} {prefix}", self.size);
                         store.set(&format!("simdino/answer/{name}"), &answer)?;
@@ -133,7 +134,7 @@ impl Rendezvous {
         Ok(absent)
     }
 
-    /// The part of the others: announces this process, and receives the group's name.
+    /// Runs the part of the others: announces this process, and receives the group's name.
     fn arrive(&self, store: &Store) -> Result<String> {
         let name = unique();
         let number = store.add(ARRIVALS, 1)?;
@@ -161,7 +162,7 @@ impl Rendezvous {
         self.error(WHAT, who.to_owned(), Vec::new(), advice)
     }
 
-    /// Adds the process to an error of libtorch.
+    /// Adds this process and the address to an error of libtorch.
     pub(super) fn failed(&self, what: &'static str, error: &Error) -> Error {
         let who = "is every process running, and at the same step?".to_owned();
         self.error(what, who, Vec::new(), &error.to_string())
@@ -175,7 +176,7 @@ impl Rendezvous {
         message: &str,
     ) -> Error {
         let address = format!("{}:{}", self.host, self.port);
-        // The further lines of libtorch's messages contain advice for its own developers.
+        // Further lines of libtorch's messages contain advice for its own developers.
         let message = message.lines().next().unwrap_or_default().to_owned();
         let (rank, size) = (self.rank, self.size);
         Error::Group(Box::new(GroupFailure { what, rank, size, address, who, gone, message }))
@@ -188,7 +189,7 @@ pub fn host_name() -> String {
     if name.trim().is_empty() { "an unnamed machine".to_owned() } else { name.trim().to_owned() }
 }
 
-/// `process 3`, or `processes 1, 3`.
+/// Formats ranks as `process 3` or `processes 1, 3`.
 pub(super) fn list(ranks: &[usize]) -> String {
     let numbers: Vec<String> = ranks.iter().map(usize::to_string).collect();
     let noun = if ranks.len() == 1 { "process" } else { "processes" };

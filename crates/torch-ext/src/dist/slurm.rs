@@ -1,4 +1,4 @@
-//! SLURM's short forms of lists.
+//! Parsers of SLURM's compressed lists.
 
 /// Returns the first machine of a list such as `rack[0-1]node[07-12,20],login`: `rack0node07`.
 pub(super) fn first_host(list: &str) -> Option<String> {

@@ -1,4 +1,4 @@
-//! The key-value store at which the processes of a run meet.
+//! The key-value store through which the processes of a run find each other.
 
 use std::ffi::CString;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::{Error, Result, ffi};
 #[derive(Debug)]
 pub(super) struct Store(*mut ffi::Store);
 
-// SAFETY: c10d's client guards its connection by a lock, and belongs to no thread.
+// SAFETY: c10d's client guards its connection with a lock and is not tied to a thread.
 unsafe impl Send for Store {}
 
 impl Store {
@@ -35,7 +35,7 @@ impl Store {
         Ok(Self(store))
     }
 
-    /// Pointer for the shim, valid while `self` lives.
+    /// Returns the pointer for the shim, valid while `self` lives.
     pub(super) fn as_ptr(&self) -> *mut ffi::Store {
         self.0
     }
@@ -50,7 +50,7 @@ impl Store {
         }
     }
 
-    /// Reads a key, waiting for it.
+    /// Reads a key, waiting until it exists.
     pub(super) fn get(&self, key: &str) -> Result<String> {
         let key = text("key", key)?;
         let (mut data, mut len) = (std::ptr::null(), 0);
@@ -75,7 +75,7 @@ impl Store {
         Ok(sum)
     }
 
-    /// Whether a key exists.
+    /// Returns whether a key exists.
     pub(super) fn has(&self, key: &str) -> Result<bool> {
         let key = text("key", key)?;
         let mut there = 0;
@@ -84,7 +84,7 @@ impl Store {
         Ok(there != 0)
     }
 
-    /// Reads a key that may not exist.
+    /// Reads a key without waiting; `None` if it does not exist.
     pub(super) fn find(&self, key: &str) -> Result<Option<String>> {
         if self.has(key)? { self.get(key).map(Some) } else { Ok(None) }
     }

@@ -1,29 +1,29 @@
-//! What a process gives to its group.
+//! Counts of the collective operations of a process.
 
 use crate::ffi;
 
-/// Calls of a collective operation, and the bytes of the tensors that this process gave to them.
+/// Calls of a collective operation, and the bytes of the tensors that this process passed to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
     /// Number of calls.
     pub calls: u64,
-    /// Size of the tensors, in bytes. How often each byte crosses a wire depends on the algorithm.
+    /// Total size of the tensors in bytes. How often each byte is sent depends on the algorithm.
     pub bytes: u64,
 }
 
-/// What a process has given to its group so far, by kind of operation.
+/// What a process has contributed to its group so far, by kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// Sums and maxima over all processes, those of gradients included.
+    /// Sums and maxima over all processes, including those of gradients.
     pub reduced: Count,
-    /// Broadcasts, which only one process sends.
+    /// Broadcasts; counted in every process, although only one sends.
     pub broadcast: Count,
-    /// Gathered tensors; the bytes are those of this process.
+    /// Gathers; the bytes are those of this process's own tensors.
     pub gathered: Count,
 }
 
 impl Traffic {
-    /// Returns what was added since an earlier moment.
+    /// Returns the difference from an earlier value.
     pub fn since(&self, before: &Self) -> Self {
         let less = |now: Count, before: Count| Count {
             calls: now.calls - before.calls,

@@ -1,12 +1,13 @@
-// Runs the texts of attention on the CPU, and compares it with plain loops in double. Compiled by
-// tests/attention.rs with -DTILES, and run with numbers of tokens that have so many tiles.
+// Runs the source of the attention kernels on the CPU, and compares them with plain loops in
+// double. tests/attention.rs compiles this with -DTILES, and runs it with numbers of tokens that
+// have this number of tiles.
 #include "emulation.h"
 
-// What the text needs of the hardware, as the PTX ISA describes it
+// Hardware instructions, as the PTX ISA describes them
 
 static const size_t SHARED_BYTES = 227 * 1024; // the most that a block may have
 alignas(128) static uint4 shared_memory[SHARED_BYTES / 16];
-static u32 bytes_in_use; // of those that the host asked for
+static u32 bytes_in_use; // number of bytes that the host requested
 
 static unsigned char* shared_bytes(u32 address, u32 count) {
   if (address % 16 != 0 || address + count > bytes_in_use) {
@@ -19,7 +20,7 @@ static u32 shared_address(const void* pointer) {
   return static_cast<u32>(static_cast<const unsigned char*>(pointer) - reinterpret_cast<unsigned char*>(shared_memory));
 }
 
-// A copy is made as late as it may be. What is not copied is never read, wherever it points.
+// Copies are made as late as possible. If `there` is false, `from` is never read.
 static void copy_async(u32 to, const u16* from, bool there) {
   if (reinterpret_cast<uintptr_t>(from) % 16 != 0) {
     std::printf("a copy from an address that is not a multiple of 16\n");
@@ -42,7 +43,7 @@ static u16 element(u32 row_address, u32 column) {
   std::memcpy(&value, shared_bytes(row_address, 16) + 2 * column, 2);
   return value;
 }
-// Matrix m's row r is at the address that lane 8 m + r gives.
+// Lane 8 m + r passes the address of row r of matrix m.
 static void load_matrices(u32 (&to)[4], u32 from, bool transposed = false) {
   Warp& warp = this_warp();
   const u32 lane = threadIdx.x % 32, row = lane / 4, column = lane % 4 * 2;
@@ -58,14 +59,14 @@ static void load_transposed(u32 (&to)[4], u32 from) { load_matrices(to, from, tr
 
 static float of_pair(u32 pair, u32 which) { return bits_to_float(which ? pair & 0xffff0000u : pair << 16); }
 
-// mma.m16n8k16: register i of the first operand has row g + 8 (i % 2) and columns t + 8 (i / 2) and the next,
-// that of the second has rows t + 8 i and the next and column g, those of the sum row g + 8 (i / 2) and column
-// t + i % 2, where g = lane / 4 and t = 2 (lane % 4).
+// mma.m16n8k16, where g = lane / 4 and t = 2 (lane % 4). Register i of the first operand holds row
+// g + 8 (i % 2) and columns t + 8 (i / 2) and the next. Register i of the second holds rows t + 8 i
+// and the next, and column g. Register i of the sum holds row g + 8 (i / 2) and column t + i % 2.
 struct Product {
   float a[16][16], b[16][8];
 };
 static void multiply_add(float (&sum)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  static Product product; // of a warp at a time: no other runs between the two barriers
+  static Product product; // shared by all warps: no other warp runs between the two barriers
   const u32 lane = threadIdx.x % 32, g = lane / 4, t = lane % 4 * 2;
   __syncwarp();
   for (u32 which = 0; which < 2; ++which) {
@@ -92,7 +93,7 @@ static float power_of_two(float x) { return std::exp2(x); }
 #include "attention.cu"
 #include "attention_backward.cu"
 
-// What shared memory holds before a block on a GPU is not known: here it is NaN in both types.
+// On a GPU, the initial content of shared memory is undefined. Here, it is NaN in both types.
 static std::function<void()> poisoned(u32 bytes) {
   return [bytes] {
     bytes_in_use = bytes;
@@ -107,7 +108,8 @@ struct Case {
   std::vector<u16> qkv, d_out;
   size_t dim() const { return static_cast<size_t>(heads) * WIDTH; }
   size_t rows() const { return static_cast<size_t>(images) * tokens; }
-  // Queries 0, keys 1, values 2, or 0 of another matrix in `thirds` parts.
+  // Index of the first element of a token's head: in part 0, 1, or 2 (queries, keys, values) of 3,
+  // or in part 0 of 1.
   size_t at(u32 image, u32 token, u32 head, u32 part, u32 thirds) const {
     return ((static_cast<size_t>(image) * tokens + token) * thirds + part) * dim() + head * WIDTH;
   }
@@ -170,7 +172,8 @@ static Results by_loops(const Case& c) {
   return r;
 }
 
-// Scores of about `size` in deviation; a shift makes all of a row's logarithms far from zero.
+// Draws a case whose scores have a standard deviation of about `size`. With a shift, the logarithms
+// of all rows are far from zero.
 static Case drawn_case(u32 images, u32 heads, u32 tokens, float size, float shift) {
   Case c{images, heads, tokens, {}, {}};
   auto qkv = drawn(3 * c.rows() * c.dim(), std::sqrt(size));
@@ -183,8 +186,8 @@ static Case drawn_case(u32 images, u32 heads, u32 tokens, float size, float shif
   return c;
 }
 
-// The largest error that rounding explains, relative to the largest value: of probabilities and results, and
-// of dS, whose sum of zero over a row's keys it disturbs, where keys and queries have a large mean.
+// Largest errors that rounding explains, relative to the largest value. Where keys and queries have
+// a large mean, rounding also disturbs the sum of dS over the keys of a row, which is 0 exactly.
 static const double ROUNDING = 8e-3, ROUNDING_OF_SHIFTED = 3e-2;
 
 static void test(const Case& c, bool reversed, double allowed, const char* what) {
@@ -206,7 +209,7 @@ static void test(const Case& c, bool reversed, double allowed, const char* what)
   const auto want = by_loops(c);
   same("out", out, want.out, ROUNDING);
   same("log_sums", logs, want.log_sums, 1e-5);
-  // Each third by its own size: those of values are larger.
+  // Each third is compared relative to its own largest value, because those of values are larger.
   for (u32 third = 0; third < 3; ++third) {
     std::vector<u16> got;
     std::vector<double> exact;
@@ -229,7 +232,7 @@ int main(int count, char** arguments) {
       return 1;
     }
     test(drawn_case(2, 2, tokens, 1, 0), false, ROUNDING, "scores of about 1");
-    // exp(-score) beyond what a float holds, for whatever forgets to subtract or to mask.
+    // exp(-score) overflows a float, which shows where subtracting or masking is forgotten.
     test(drawn_case(1, 1, tokens, 1, 4), true, ROUNDING_OF_SHIFTED, "scores of about -128");
   }
   return failed ? 1 : 0;

@@ -1,18 +1,18 @@
-// Runs the texts of all kernels but attention's on the CPU, and compares them with plain loops in double. Compiled
-// and run by tests/fused.rs with -DDIM.
+// Runs the source of all kernels except attention on the CPU, and compares them with plain loops in
+// double. tests/fused.rs compiles this with -DDIM and runs it.
 #include "emulation.h"
 
 #ifndef SHARED_LIMIT
 #define SHARED_LIMIT (227 * 1024) // Hopper's
 #endif
 
-// What the texts need of the hardware
+// Hardware instructions
 
 alignas(16) static unsigned char ring_memory[SHARED_LIMIT];
-static u32 bytes_in_use; // of those that the host asked for
+static u32 bytes_in_use; // number of bytes that the host requested
 static bool reversed_warps = false, early_copies = false;
 
-// A copy is made as late as it may be, or as early.
+// Copies are made as late as possible or, with `early_copies`, immediately.
 static void copy(void* to, const void* from, u32 count) {
   const auto at = static_cast<unsigned char*>(to) - ring_memory;
   if (at < 0 || at + count > bytes_in_use || at % count != 0 || reinterpret_cast<uintptr_t>(from) % count != 0) {
@@ -38,8 +38,8 @@ static float most(float x, float y) { return std::isnan(x) || x > y ? x : y; }
 #include "norm_backward.cu"
 #include "columns.cu"
 
-// Runs a kernel by rings for so many blocks. What shared memory holds before a block on a GPU is not known: here it
-// is NaN in both types.
+// Runs a kernel with rings in `blocks` blocks. On a GPU, the initial content of shared memory is
+// undefined. Here, it is NaN in both types.
 static void launch_ring(u32 blocks, const NormRing& ring, const std::function<void()>& kernel) {
   if (ring.bytes() + ring.warps * SUMS_BYTES > SHARED_LIMIT) {
     std::printf("%u warps with %u slots of %u bytes do not fit\n", ring.warps, ring.stages, ring.slot_bytes);
@@ -62,7 +62,7 @@ static void same_sums(
   same(what, sums, want, allowed);
 }
 
-// Of three images, the branch has two, and two others are normalized.
+// Two of three images have a branch, and a different two are normalized.
 static const std::vector<int> FROM{1, -1, 0}, TO{-1, 1, 0};
 
 static std::vector<float> as_floats(const std::vector<float>& v) { return v; }
@@ -79,8 +79,8 @@ static std::vector<u16> empty_like(const std::vector<u16>& v) { return halves(v.
 struct Case {
   bool branch, bias, gamma, factor, subsets;
   bool d_out = true;            // whether a gradient arrives for out
-  bool without_d_branch = false;  // it is d_x, and not written
-  // Whether the host launches the forward kernel by rings.
+  bool without_d_branch = false;  // whether d_branch is not written, because it equals d_x
+  // Whether the host launches the forward kernel with rings.
   bool by_rings() const { return branch && !gamma; }
 };
 
@@ -88,7 +88,7 @@ template <class Stream, class Forward, class Backward>
 static void test_add_norm(const Case& c, Forward forward, Backward backward) {
   const bool has_branch = c.branch, has_bias = c.bias, has_gamma = c.gamma, has_factor = c.factor,
              subsets = c.subsets, has_d_out = c.d_out, without_d_branch = c.without_d_branch;
-  // Enough rows to fill the slots of all rings again, and not as many for all of them.
+  // Enough rows to reuse the slots of all rings, with different numbers of rows per ring.
   const NormRing ring = add_norm_backward_ring(DIM, sizeof(Stream), has_gamma, SHARED_LIMIT);
   const u32 images = 3, blocks = 2, tokens = blocks * ring.teams() * (ring.stages + 1) / images + 1,
             rows = images * tokens;
@@ -136,7 +136,7 @@ static void test_add_norm(const Case& c, Forward forward, Backward backward) {
         rows, d_x.data(), without_d_branch ? nullptr : d_branch.data(), parts.data());
   });
 
-  // What has no place is not written.
+  // Rows without a place are not written.
   std::vector<double> w_out(size), w_normed(size, NAN), w_d_x(size), w_d_branch(size, NAN), w_weight(DIM),
       w_shift(DIM), w_bias(DIM), w_gamma(DIM);
   for (u32 row = 0; row < rows; ++row) {
@@ -155,7 +155,7 @@ static void test_add_norm(const Case& c, Forward forward, Backward backward) {
     for (u32 c = 0; c < DIM; ++c) {
       const double one = branches ? scale * (has_gamma ? gamma[c] : 1.0) * biased(c) : 0.0;
       w_out[at + c] = x_values[at + c] + one;
-      // Rounded as the kernel's, so that what follows starts from the same.
+      // Rounded like the kernel's, so that later results start from the same values.
       if (rounds) w_out[at + c] = value(static_cast<u16>(rounded(static_cast<float>(w_out[at + c]))));
       mean += w_out[at + c] / DIM;
     }
@@ -189,7 +189,7 @@ static void test_add_norm(const Case& c, Forward forward, Backward backward) {
   same_sums("d_shift", parts, blocks, 4 * DIM, DIM, w_shift, allowed);
   if (has_branch) {
     same("d_branch", d_branch, w_d_branch, 4e-3);
-    // What the host relies on where it does not ask for d_branch.
+    // The host relies on this when it does not request d_branch.
     const auto d_x_values = as_floats(d_x);
     if (rounds && !has_gamma && !has_factor && !subsets && !without_d_branch)
       same("d_branch as d_x", d_branch, {d_x_values.begin(), d_x_values.end()}, 0);
@@ -209,7 +209,7 @@ static void test_add_norms(const Case& c) {
       c.gamma ? add_norm_backward_gamma_bf16 : c.branch ? add_norm_backward_plain_bf16 : norm_backward_bf16);
 }
 
-// Rings of all widths fit all GPUs, with whole teams, and with lanes that have a few columns at most.
+// Tests that rings of all widths fit all GPUs, with whole teams and few columns per lane.
 static void test_sizes() {
   for (const u32 limit : {99u * 1024, 163u * 1024, 227u * 1024}) {
     for (u32 width = 8; width <= 1536; width += 8) {
@@ -227,7 +227,7 @@ static void test_sizes() {
   }
 }
 
-// Of the polynomials, whose error the rounding to bfloat16 hides elsewhere.
+// Tests the polynomials, whose errors are hidden by rounding to bfloat16 elsewhere.
 static void test_formulas_of_gelu() {
   double error = 0, slope_error = 0;
   for (double z = -8; z <= 8; z += 1.0 / 128) {
@@ -273,7 +273,7 @@ static void test_heads() {
   const u32 images = 2, tokens = 7, width = 8, heads = DIM / width, rows = images * tokens, down = 2;
   const size_t size = static_cast<size_t>(rows) * DIM;
   std::vector<u16> d[3] = {rounded_all(drawn(size)), rounded_all(drawn(size)), rounded_all(drawn(size))};
-  // The first as [B, T, H, W], the others as [B, H, T, W].
+  // The first is laid out as [B, T, H, W], the others as [B, H, T, W].
   const Strides interleaved{u64{tokens} * DIM, width, DIM}, dense{u64{tokens} * DIM, u64{tokens} * width, width};
   auto merged = halves(3 * size);
   auto parts = unwritten(static_cast<size_t>(down) * 3 * DIM);

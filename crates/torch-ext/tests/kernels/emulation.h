@@ -1,9 +1,10 @@
-// What the texts of kernels need to run on the CPU: what a GPU's compiler knows by itself, the threads of a
-// block, and data that shows what was not written.
+// Runs the source of kernels on the CPU: the built-ins of a GPU's compiler, the threads of a block,
+// and data that reveals missing writes.
 //
-// Threads are fibers, of which one runs at a time, until it waits for the others of its warp or its block.
-// Warps run as far as they can one after the other, in an order that `launch` is told. So a barrier that is
-// missing shows: what another warp, or another lane, was to have written is not there.
+// Threads are fibers, one of which runs at a time, until it waits for the others of its warp or
+// block. Each warp runs as far as it can before the next one, in an order that is an argument of
+// `launch`. A missing barrier therefore shows: what another warp or lane should have written is not
+// there.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +21,7 @@
 
 #include <ucontext.h>
 
-// What a GPU's compiler knows by itself
+// Built-ins of a GPU's compiler
 
 #define SIMDINO_EMULATED
 #define __global__
@@ -63,7 +64,7 @@ static u32 to_bf16_pair(float low, float high) { return rounded(low) | rounded(h
 
 // Threads
 
-// What lanes of a warp hand one another, and how often they have met.
+// Words that the lanes of a warp exchange, and how often they have met.
 struct Warp {
   u32 here = 0, meetings = 0;
   u32 words[32][4] = {};
@@ -80,8 +81,8 @@ using Copies = std::vector<std::function<void()>>;
 struct Fiber {
   ucontext_t context;
   std::unique_ptr<char[]> stack;
-  Copies copies;               // asked for, and not waited for
-  std::deque<Copies> groups;   // of copies before them, the oldest first
+  Copies copies;               // started, but not yet in a group
+  std::deque<Copies> groups;   // groups of earlier copies, the oldest first
   bool done = false;
 };
 static const size_t STACK_BYTES = 256 * 1024;
@@ -98,7 +99,7 @@ static void let_others_run() {
   const u32 own = threadIdx.x;
   swapcontext(&fibers[own].context, &scheduler);
 }
-// Waits until `count` have met; the last of them does `work` for all.
+// Waits until `count` threads have met; the last of them does `work` for all.
 static void meet(u32& here, u32& meetings, u32 count, const std::function<void()>& work) {
   const u32 meeting = meetings;
   if (++here == count) {
@@ -166,7 +167,7 @@ static void run_fiber() {
 
 static void start_block(u32 threads, const std::function<void()>& kernel) {
   block = Block{threads, 0, 0, 0, std::vector<Warp>(threads / 32), std::vector<Meeting>(threads / 32)};
-  fibers.resize(std::max<size_t>(fibers.size(), threads)); // their stacks serve for many blocks
+  fibers.resize(std::max<size_t>(fibers.size(), threads)); // stacks are reused for many blocks
   running = &kernel;
   for (u32 i = 0; i < threads; ++i) {
     Fiber& fiber = fibers[i];
@@ -182,8 +183,8 @@ static void start_block(u32 threads, const std::function<void()>& kernel) {
   }
 }
 
-// Gives each lane of a warp a turn, again and again until none gets further than a barrier of the block.
-// Whether one got further shows in how often lanes have met.
+// Gives the lanes of a warp turns until none makes further progress. Progress is counted by the
+// number of meetings. Returns whether there was any.
 static bool run_warp(u32 warp) {
   bool any = false;
   for (;;) {
@@ -204,7 +205,8 @@ static bool run_warp(u32 warp) {
   }
 }
 
-// Runs a kernel for [x, y] blocks of `threads`, one block after the other. `reversed`: the last warp first.
+// Runs a kernel in [x, y] blocks of `threads` threads, one block after the other. If `reversed`,
+// the last warp runs first.
 static void launch(
     u32 x, u32 y, u32 threads, const std::function<void()>& kernel, bool reversed = false,
     const std::function<void()>& before_block = [] {}) {
@@ -244,7 +246,7 @@ static std::vector<float> drawn(size_t count, float scale = 1.0f, float shift = 
   return values;
 }
 
-// Aligned as the kernels read them; filled with NaN, so that what is not written shows.
+// Filled with NaN, so that missing writes show.
 static std::vector<u16> halves(size_t count) { return std::vector<u16>(count, 0x7fc0); }
 static std::vector<float> unwritten(size_t count) { return std::vector<float>(count, NAN); }
 static std::vector<u16> rounded_all(const std::vector<float>& values) {
@@ -261,7 +263,7 @@ template <class T>
 static void same(const char* what, const std::vector<T>& got, const std::vector<double>& want, double allowed) {
   double largest = 0, error = 0;
   for (size_t i = 0; i < want.size(); ++i) {
-    if (std::isnan(want[i]) && std::isnan(value(got[i]))) continue;  // left alone, as it should be
+    if (std::isnan(want[i]) && std::isnan(value(got[i]))) continue;  // not written, as expected
     largest = std::max(largest, std::abs(want[i]));
     const double one = std::abs(value(got[i]) - want[i]);
     error = std::isnan(one) ? INFINITY : std::max(error, one);

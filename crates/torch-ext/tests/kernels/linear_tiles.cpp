@@ -1,5 +1,5 @@
-// The tiles that linear_tiles.h chooses are those that were fastest on an H200, of all that cuBLASLt proposed for the
-// layers of ViT-S, ViT-B, and ViT-L.
+// Tests that linear_tiles.h chooses the tiles that were fastest on an H200, of all that cuBLASLt
+// proposed for the layers of ViT-S, ViT-B, and ViT-L.
 #include <cstdio>
 
 #include "linear_tiles.h"
@@ -8,7 +8,7 @@ namespace {
 
 struct Layer {
   int64_t m, n, k;
-  int64_t rows, columns; // of the fastest tile, 0 for one as libtorch gets it, or within 1 % of it
+  int64_t rows, columns; // of the fastest tile; 0 if it is within 1% of the one of libtorch
 };
 
 constexpr Layer MEASURED[] = {
@@ -24,7 +24,7 @@ constexpr Layer MEASURED[] = {
     {4096, 23680, 1024, 128, 160}, {1024, 23680, 4096, 128, 160}, {1024, 23680, 3072, 128, 160},
 };
 
-// Too small for the model.
+// Layers that are too small for the cost model.
 constexpr Layer OTHERS[] = {
     {1152, 394, 384, 0, 0}, {192, 50432, 192, 0, 0}, {576, 50432, 192, 0, 0}, {768, 1, 768, 0, 0}, {768, 0, 768, 0, 0}};
 

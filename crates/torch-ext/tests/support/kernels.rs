@@ -1,4 +1,4 @@
-//! Helpers for tests of kernels: inputs, comparisons, and kernels that run on the CPU.
+//! Helpers for tests of kernels: inputs, comparisons, and emulation of kernels on the CPU.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use tch::{Cuda, Device, Kind, Tensor};
 
 pub const CPU: Device = Device::Cpu;
 
-/// Returns the GPU to test on; if there is none, says so.
+/// Returns the GPU to test on; if there is none, prints that the test is skipped.
 pub fn gpu() -> Option<Device> {
     let found = Cuda::is_available();
     if !found {
@@ -17,7 +17,7 @@ pub fn gpu() -> Option<Device> {
     found.then_some(Device::Cuda(0))
 }
 
-/// Returns values that bfloat16 holds exactly, so that all types compute with the same inputs.
+/// Returns random values that are exact in bfloat16, so that inputs are the same in all types.
 pub fn exact(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Float, CPU)).to_kind(Kind::BFloat16).to_kind(Kind::Double)
 }
@@ -27,7 +27,7 @@ pub fn in_fp64((name, result): (&'static str, Tensor)) -> (&'static str, Tensor)
     (name, result.detach().to_device(CPU).to_kind(Kind::Double))
 }
 
-/// Compares the largest error of each result with what is allowed for it, relative to the largest
+/// Checks that the largest error of each result is within the allowed one, relative to the largest
 /// value of the exact result, or to `least` if that value is smaller.
 pub fn compare(
     got: &[(&str, Tensor)],
@@ -45,8 +45,8 @@ pub fn compare(
     }
 }
 
-/// Compiles a C++ program of `tests/kernels`, which runs the kernels' own text on the CPU, thread by
-/// thread, and compares it with plain loops; then runs it with these arguments.
+/// Compiles and runs a C++ program of `tests/kernels`, which runs the source of the kernels on the
+/// CPU, thread by thread, and compares it with plain loops.
 pub fn emulate(source: &str, define: &str, arguments: &[&str]) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     if !here.join("cpp").exists() {

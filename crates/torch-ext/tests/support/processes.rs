@@ -1,5 +1,5 @@
-//! Tests with several processes: the test program starts itself again as each of them and runs one
-//! of its ignored tests. The tests of other crates use this file, too.
+//! Helpers for tests with several processes: the test program starts itself again for each of them,
+//! to run one of its ignored tests. Tests of other crates use this file, too.
 
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
@@ -17,7 +17,7 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// The ignored test `name` as process `rank` of `size`, to be started.
+/// Returns the command that runs the ignored test `name` as process `rank` of `size`.
 pub fn command_of(name: &str, rank: usize, size: usize, port: u16) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -49,7 +49,7 @@ pub fn all_pass(name: &str, size: usize) {
     }
 }
 
-/// The rendezvous that the environment of a started process describes.
+/// Returns the rendezvous that the environment of a started process describes.
 pub fn rendezvous(timeout: Duration) -> Rendezvous {
     let number = |name: &str| std::env::var(name).unwrap().parse::<usize>().unwrap();
     let port = u16::try_from(number(PORT)).unwrap();

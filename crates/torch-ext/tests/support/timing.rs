@@ -1,4 +1,4 @@
-//! Times on a GPU, for those who ask for them.
+//! Helpers for optional timings on a GPU.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use tch::{Cuda, Device};
 
 use crate::kernels::gpu;
 
-/// Returns the GPU whose kernels are to be timed, if the environment asks for it.
+/// Returns the GPU to time if the environment requests timings.
 pub fn gpu_to_time() -> Option<Device> {
     if std::env::var_os("SIMDINO_BENCH").is_none() {
         println!("skipped: set SIMDINO_BENCH=1");
@@ -15,7 +15,7 @@ pub fn gpu_to_time() -> Option<Device> {
     gpu()
 }
 
-/// Milliseconds of a call, of 50 after 5.
+/// Returns the mean time of a call in milliseconds, over 50 calls after 5 to warm up.
 pub fn milliseconds(mut f: impl FnMut()) -> f64 {
     (0..5).for_each(|_| f());
     Cuda::synchronize(0);

@@ -1,4 +1,4 @@
-//! The archive itself: what is in it, and how it is packed.
+//! The contents of the archive, and how it is packed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,34 +16,34 @@ use crate::workspace::{LIBTORCH_LINK, Workspace};
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const LAUNCHER: &str = include_str!("simdino.sh");
 const INSTALL: &str = include_str!("INSTALL.txt");
-/// Files that are copied as they are.
+/// Files that are copied unchanged.
 pub const FILES: [&str; 4] = ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "CHANGELOG.md"];
-/// Shells, and what their files of completions are called.
+/// Shells, and the names of their completion files.
 pub const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "simdino.bash"), ("zsh", "_simdino"), ("fish", "simdino.fish")];
 
-/// An archive that was made.
+/// A finished archive.
 #[derive(Debug)]
 pub struct Archive {
-    /// Where it is; its checksum is beside it.
+    /// Path of the archive. Its checksum is in the same folder.
     pub path: PathBuf,
-    /// What its program needs.
+    /// Requirements of its program.
     pub needs: Needs,
 }
 
-/// Name of the archive, and of the one folder in it.
+/// Returns the name of the archive, which is also that of the single folder in it.
 fn name(target: &str) -> String {
     format!("simdino-{VERSION}-{target}")
 }
 
-/// Builds the program and packs it with all that belongs to it, in `out`.
+/// Builds the program, and packs it with everything that belongs to it, in `out`.
 ///
 /// # Errors
-/// A build that fails, a tool that is missing, or no room.
+/// Returns an error if the build fails, a tool is missing, or a file cannot be written.
 pub fn make(workspace: &Workspace, out: &Path) -> Result<Archive> {
     let simdino = Simdino::build(workspace)?;
     let target = target(workspace)?;
-    // Of our own, so that nothing of somebody else's is in the way.
+    // A separate folder, so that existing files do not interfere.
     let staging = out.join(format!(".making-{}", std::process::id()));
     let made = make_in(workspace, &simdino, &target, &staging).and_then(|made| {
         let path = out.join(made.path.file_name().unwrap_or_default());
@@ -52,7 +52,7 @@ pub fn make(workspace: &Workspace, out: &Path) -> Result<Archive> {
         }
         Ok(Archive { path, ..made })
     });
-    let _ = fs::remove_dir_all(&staging); // a failure before it matters more
+    let _ = fs::remove_dir_all(&staging); // an earlier error matters more
     made
 }
 
@@ -83,17 +83,17 @@ fn make_in(
     Ok(Archive { path, needs })
 }
 
-/// The file of an archive's checksum.
+/// Returns the path of an archive's checksum.
 fn sum_of(archive: &Path) -> PathBuf {
     let mut name = archive.as_os_str().to_owned();
     name.push(".sha256");
     name.into()
 }
 
-/// The platform that cargo builds for, such as `x86_64-unknown-linux-gnu`.
+/// Returns the platform that cargo builds for, such as `x86_64-unknown-linux-gnu`.
 ///
 /// # Errors
-/// rustc does not say it.
+/// Returns an error if rustc does not report it.
 pub fn target(workspace: &Workspace) -> Result<String> {
     let said = process::probe(workspace.command("rustc").arg("-vV")).unwrap_or_default();
     match said.lines().find_map(|line| line.strip_prefix("host: ")) {
@@ -102,13 +102,13 @@ pub fn target(workspace: &Workspace) -> Result<String> {
     }
 }
 
-/// What a program needs that is among the libraries of torch.
+/// Returns the libraries of torch that a program needs.
 pub fn of_torch(workspace: &Workspace, needs: &Needs) -> Vec<String> {
     let lib = workspace.path(LIBTORCH_LINK).join("lib");
     needs.libraries.iter().filter(|name| lib.join(name).exists()).cloned().collect()
 }
 
-/// All files but those that are made of what the program needs.
+/// Writes all files except those that depend on the program's requirements.
 fn fill(workspace: &Workspace, simdino: &Simdino, target: &str, folder: &Path) -> Result<()> {
     for file in FILES {
         copy(&workspace.path(file), &folder.join(file))?;
@@ -129,7 +129,7 @@ fn fill(workspace: &Workspace, simdino: &Simdino, target: &str, folder: &Path) -
     write(&folder.join("THIRD-PARTY.txt"), &licenses::third_party(workspace, target, "trainer")?)
 }
 
-/// A template with its words.
+/// Fills in the placeholders of a template.
 fn filled(template: &str, target: &str, needs: &Needs, libraries: &[String]) -> String {
     let symbols: Vec<_> = needs.symbols.iter().map(|symbol| format!("      {symbol}")).collect();
     let minor = TORCH.rsplit_once('.').map_or(TORCH, |(minor, _)| minor);
@@ -145,7 +145,7 @@ fn filled(template: &str, target: &str, needs: &Needs, libraries: &[String]) -> 
     .fold(template.to_owned(), |text, (word, value)| text.replace(word, value))
 }
 
-/// Packs the folder `name` in `out`: the same files at the same commit give the same archive.
+/// Packs the folder `name` in `out`. The same files at the same commit give the same archive.
 fn pack(workspace: &Workspace, out: &Path, name: &str) -> Result<PathBuf> {
     let commit = process::probe(workspace.command("git").args(["log", "-1", "--format=%ct"]));
     let time = commit.filter(|time| !time.is_empty()).unwrap_or_else(|| "0".to_owned());
@@ -177,7 +177,7 @@ mod tests {
         for template in [LAUNCHER, INSTALL] {
             let text = filled(template, "x86_64-unknown-linux-gnu", &needs, torch);
             let left: Vec<_> = text.lines().filter(|line| line.contains('@')).collect();
-            // The shell's own.
+            // The only remaining ones are the shell's own.
             assert!(left.iter().all(|line| line.contains("\"$@\"")), "{left:?}");
         }
         let launcher = filled(LAUNCHER, "", &needs, torch);

@@ -1,4 +1,4 @@
-//! What a program asks of the machine that it runs on, as `readelf` tells it.
+//! The requirements of a program on the machine that it runs on, according to `readelf`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::fail::{Result, failed};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// Libraries, and versions of symbols in them.
+/// Required libraries, and versions of their symbols.
 #[derive(Debug, PartialEq)]
 pub struct Needs {
     /// Shared libraries, by name.
@@ -16,10 +16,10 @@ pub struct Needs {
     pub symbols: Vec<String>,
 }
 
-/// What `program` needs.
+/// Returns the requirements of `program`.
 ///
 /// # Errors
-/// There is no `readelf`, or it finds no library or symbol in the file.
+/// Returns an error if there is no `readelf`, or if it finds no library or symbol in the file.
 pub fn needs(workspace: &Workspace, program: &Path) -> Result<Needs> {
     let Some(text) =
         process::probe(workspace.command("readelf").args(["-dVW"]).arg(program).env("LC_ALL", "C"))
@@ -44,7 +44,7 @@ fn read(text: &str) -> Needs {
             let name = line.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
             libraries.extend(name.map(|(name, _)| name.to_owned()));
         }
-        // "0x0010:   Name: GLIBC_2.34  Flags: none  Version: 12", where a version is needed.
+        // Required versions look like "0x0010:   Name: GLIBC_2.34  Flags: none  Version: 12".
         let Some((_, rest)) = line.split_once("Name: ") else { continue };
         let Some(symbol) = rest.split_whitespace().next().filter(|_| rest.contains("Flags:"))
         else {
@@ -60,7 +60,8 @@ fn read(text: &str) -> Needs {
     Needs { libraries, symbols }
 }
 
-/// `GLIBC_2.34` is version 2.34 of `GLIBC`; a name without a number is a family of its own.
+/// Splits a symbol version into its family and number: `GLIBC_2.34` is version 2.34 of `GLIBC`. A
+/// name without a number is its own family.
 fn family(symbol: &str) -> (&str, Vec<u32>) {
     let split = symbol.rsplit_once('_').and_then(|(family, version)| {
         let numbers: std::result::Result<Vec<u32>, _> =

@@ -1,4 +1,4 @@
-//! The licenses of the crates that are linked into the program, whose texts have to travel with it.
+//! The licenses of the crates that are linked into the program, whose texts must accompany it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -15,26 +15,26 @@ const HEAD: &str = "\
 What is linked into simdino besides its own code, and under which terms. The Rust standard library is under
 MIT or Apache-2.0 as well.
 ";
-/// What the program alone has.
+/// A paragraph for the program, which the library does not need.
 const OF_TORCH: &str = "\
 The libraries of torch are not included; what PyTorch's headers compile to is, under the license that each torch
 has in its folder torch-VERSION.dist-info/licenses.
 ";
-/// How files of license texts start, in capitals; some spell it with a C.
+/// Prefixes of the names of license files, in capitals. "LICEN" covers the British spelling, too.
 const FILES: [&str; 5] = ["LICEN", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
 
-/// The text of THIRD-PARTY.txt for what is made of a package.
+/// Returns the text of THIRD-PARTY.txt for the binary of a package.
 ///
 /// # Errors
-/// cargo fails, a license cannot be read, or a crate names no license.
+/// Returns an error if cargo fails, a license cannot be read, or a crate names no license.
 pub fn third_party(workspace: &Workspace, target: &str, package: &str) -> Result<String> {
     let linked = linked(workspace, package)?;
-    // Of this platform alone: cargo would download what others need.
+    // Only for this platform, because cargo would download the crates that others need.
     let args = ["metadata", "--format-version", "1", "--locked", "--filter-platform", target];
     let mut metadata = workspace.cargo(&args);
     let packages = process::json(&mut metadata)?["packages"].take();
     let mut list = String::new();
-    // Each text once, under the names of all that it belongs to.
+    // Each text once, with the names of all crates that it belongs to.
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for package in packages.as_array().into_iter().flatten().filter(|p| !p["source"].is_null()) {
         let text = |key: &str| package[key].as_str().unwrap_or_default();
@@ -65,7 +65,8 @@ pub fn third_party(workspace: &Workspace, target: &str, package: &str) -> Result
     Ok(whole)
 }
 
-/// Name and version of each crate in what is made of a package. Macros run in the compiler alone.
+/// Returns the name and version of each crate that is linked into a package's binary. Procedural
+/// macros run only in the compiler.
 fn linked(workspace: &Workspace, package: &str) -> Result<BTreeSet<String>> {
     let edges = ["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"];
     let mut cargo = workspace.cargo(&["tree", "--locked", "--package", package]);
@@ -86,7 +87,7 @@ fn declared<'a>(package: &'a Value, name: &str) -> Result<&'a str> {
     }
 }
 
-/// Those of the crate, and of C code in a folder of it.
+/// Returns the license files of a crate, and those of C code in a folder of it.
 fn license_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let is_license = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
@@ -100,7 +101,7 @@ fn license_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What is in a folder, sorted.
+/// Returns the entries of a folder, sorted.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).context(|| format!("cannot read {}", folder.display()))?;
     let mut found: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();

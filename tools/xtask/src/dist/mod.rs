@@ -1,5 +1,5 @@
-//! `cargo xtask dist`: one archive with the program, which runs on another machine on the torch of its
-//! Python.
+//! `cargo xtask dist`: packs the program into an archive, which runs on other machines with the
+//! torch of their Python.
 
 pub(crate) mod archive;
 pub(crate) mod elf;
@@ -14,10 +14,11 @@ use crate::workspace::Workspace;
 
 const OUT: &str = "dist";
 
-/// Makes the archive in the folder that is named, or in `dist`, and says what it needs.
+/// Creates the archive in the given folder, by default `dist`, and prints its requirements.
 ///
 /// # Errors
-/// A wrong option, a build that fails, a tool that is missing, or no room.
+/// Returns an error if an option is invalid, the build fails, a tool is missing, or a file cannot
+/// be written.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let out = match arguments {
         [] => OUT,
@@ -32,10 +33,10 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Makes an archive in a temporary folder, unpacks it, and uses what is inside.
+/// Creates an archive in a temporary folder, unpacks it, and tests the contents.
 ///
 /// # Errors
-/// What does not work there.
+/// Returns an error that describes what does not work.
 pub fn test(workspace: &Workspace) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("simdino-dist-{}", std::process::id()));
     let tested = archive::make(workspace, &folder)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts simdino on the libtorch of the torch @TORCH@ that python3 would import. SIMDINO_TORCH_LIB names
-# another one: the folder of its libraries.
+# Starts simdino with the libtorch of the torch @TORCH@ that python3 would import.
+# SIMDINO_TORCH_LIB selects another one by the folder of its libraries.
 set -eu
 
 fail() {
@@ -8,8 +8,8 @@ fail() {
     exit 1
 }
 
-# Torch is looked for and not imported, which would take seconds. Python looks into the current folder
-# first, whose `torch` is not meant.
+# Finds torch without importing it, which would take seconds. Ignores the current folder, which
+# Python would search first.
 find_torch='
 import sys
 sys.path[:] = [folder for folder in sys.path if folder]
@@ -20,7 +20,7 @@ if spec is None or spec.origin is None:
 print(os.path.dirname(os.path.abspath(spec.origin)))
 '
 
-# A wheel has version.py, a libtorch archive build-version.
+# A wheel has version.py; an archive of libtorch has build-version.
 version_of() {
     if [ -r "$1/version.py" ]; then
         sed -n "s/^__version__ *= *['\"]\([^'\"]*\).*/\1/p" "$1/version.py"
@@ -57,6 +57,6 @@ done
 
 LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
-# The link that this was started by may lie anywhere.
+# This script may be started through a link in any folder.
 here=$(dirname -- "$(readlink -f -- "$0")")
 exec "$here/../libexec/simdino" "$@"

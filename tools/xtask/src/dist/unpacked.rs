@@ -1,4 +1,4 @@
-//! The archive as those see it who download it: unpacked somewhere, on a Python of theirs.
+//! Tests the archive as its users get it: unpacked in some folder, with some Python.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -13,7 +13,7 @@ use crate::setup::{self, TORCH};
 use crate::workspace::{LIBTORCH_LINK, Workspace};
 use crate::{process, simdino};
 
-/// What makes the recipe `quickstart` small: two steps.
+/// Overrides that shorten the recipe `quickstart` to two steps.
 const SMALLER: [&str; 11] = [
     "run.device=cpu",
     "run.threads=1",
@@ -27,20 +27,20 @@ const SMALLER: [&str; 11] = [
     "train.batch_size=16",
     "train.epochs=1",
 ];
-/// What the launcher itself calls, besides Python.
+/// Programs that the launcher calls, besides Python.
 const TOOLS: [&str; 4] = ["cat", "dirname", "readlink", "sed"];
 
-/// An unpacked archive and a folder to work in.
+/// An unpacked archive, and a folder to work in.
 struct Unpacked {
     launcher: PathBuf,
     work: PathBuf,
     libtorch: PathBuf,
 }
 
-/// Unpacks `archive` below `folder` and uses it.
+/// Unpacks `archive` below `folder` and tests it.
 ///
 /// # Errors
-/// What is missing, or does not work.
+/// Returns an error that describes what is missing or does not work.
 pub fn check(workspace: &Workspace, archive: &Path, folder: &Path) -> Result<()> {
     make_folder(folder)?;
     process::run(workspace.command("tar").arg("-xf").arg(archive).arg("-C").arg(folder))?;
@@ -49,7 +49,7 @@ pub fn check(workspace: &Workspace, archive: &Path, folder: &Path) -> Result<()>
     files(&root)?;
     let work = folder.join("work");
     make_folder(&work)?;
-    // As people do who have ~/.local/bin on their PATH.
+    // A link, like that of users who have ~/.local/bin on their PATH.
     let launcher = work.join("simdino");
     symlink(root.join("bin/simdino"), &launcher).context(|| "cannot make a link".into())?;
     let libtorch = workspace.path(LIBTORCH_LINK).join("lib");
@@ -59,7 +59,7 @@ pub fn check(workspace: &Workspace, archive: &Path, folder: &Path) -> Result<()>
     unpacked.uses_python(workspace)
 }
 
-/// Every file that INSTALL.txt speaks of.
+/// Checks that every file that INSTALL.txt mentions exists.
 fn files(root: &Path) -> Result<()> {
     let mut names: Vec<String> = FILES.map(str::to_owned).into();
     names.extend(["INSTALL.txt", "THIRD-PARTY.txt", "recipes/quickstart.yaml"].map(str::to_owned));
@@ -72,7 +72,7 @@ fn files(root: &Path) -> Result<()> {
 }
 
 impl Unpacked {
-    /// `bin/simdino ARGS` without any variable that would help it.
+    /// Returns the command `bin/simdino ARGS` without any environment variable that would help it.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.launcher);
         command.args(args).current_dir(&self.work);
@@ -88,7 +88,7 @@ impl Unpacked {
         command
     }
 
-    /// By a recipe, with no Python at all.
+    /// Trains with a recipe, without any Python.
     fn trains(&self) -> Result<()> {
         let synth = ["data", "synth", "set", "--count", "32", "--size", "32"];
         process::run(&mut self.with_lib(&self.libtorch, &synth))?;
@@ -102,7 +102,7 @@ impl Unpacked {
         failed(format!("a run by the recipe quickstart left no {}", weights.display()))
     }
 
-    /// The torch of a Python, where there is one on this machine.
+    /// Runs with the torch of a Python, if there is one on this machine.
     fn uses_python(&self, workspace: &Workspace) -> Result<()> {
         let Some(python) = setup::python_with_torch(workspace) else {
             println!(
@@ -110,13 +110,13 @@ impl Unpacked {
             );
             return Ok(());
         };
-        // In full, since a stand-in that starts `python3` would find itself.
+        // The full path, because a stand-in that starts `python3` would find itself.
         let find = format!("command -v '{}'", python.to_string_lossy());
         let Some(python) = process::probe(workspace.command("sh").args(["-c", &find])) else {
             return failed(format!("{python:?} ran and is not on PATH"));
         };
         let path = path_with(Path::new(&python).parent().unwrap_or(Path::new("")));
-        // A folder of this name is no torch.
+        // A folder of this name in the current folder must be ignored.
         make_folder(&self.work.join("torch"))?;
         write(&self.work.join("torch/__init__.py"), "raise SystemExit('the wrong torch')\n")?;
         let version = process::probe(self.command(&["--version"]).env("PATH", &path));
@@ -124,12 +124,12 @@ impl Unpacked {
             return failed(format!("bin/simdino --version says {version:?} on {python:?}"));
         }
         process::run(self.command(&["inspect", "env"]).env("PATH", &path))?;
-        // The same Python without its packages.
+        // The same Python, without its packages.
         let bare = self.python("bare", &format!("exec '{python}' -S -E \"$@\""))?;
         refused(self.command(&["--version"]).env("PATH", path_with(&bare)), "has no torch")
     }
 
-    /// One sentence for each torch that will not do.
+    /// Checks that each unsuitable torch is rejected with one sentence.
     fn refusals(&self, workspace: &Workspace) -> Result<()> {
         let older = self.torch("older", "2.10.0+cu128", &[])?;
         let mute = self.torch("mute", "", &[])?;
@@ -157,7 +157,7 @@ impl Unpacked {
         refused(self.command(&["--version"]).env("PATH", no_python), "there is no python3 on PATH")
     }
 
-    /// Libraries of a torch that is none: empty files, of this version.
+    /// Creates a fake torch of this version, whose libraries are empty files.
     fn torch(&self, name: &str, version: &str, libraries: &[&str]) -> Result<PathBuf> {
         let lib = self.work.join(name).join("lib");
         make_folder(&lib)?;
@@ -170,7 +170,7 @@ impl Unpacked {
         Ok(lib)
     }
 
-    /// A folder with a `python3` that does this.
+    /// Creates a folder with a `python3` that runs this script.
     fn python(&self, name: &str, script: &str) -> Result<PathBuf> {
         let folder = self.work.join(name);
         make_folder(&folder)?;
@@ -179,7 +179,7 @@ impl Unpacked {
         Ok(folder)
     }
 
-    /// A folder with the launcher's tools and no Python.
+    /// Creates a folder with the launcher's tools, but no Python.
     fn tools(&self, workspace: &Workspace) -> Result<PathBuf> {
         let folder = self.work.join("tools");
         make_folder(&folder)?;
@@ -193,7 +193,7 @@ impl Unpacked {
     }
 }
 
-/// The command must fail with one sentence that holds `says`.
+/// Checks that the command fails with a single sentence that contains `says`.
 fn refused(command: &mut Command, says: &str) -> Result<()> {
     let output =
         command.output().context(|| format!("cannot start `{}`", process::shown(command)))?;
@@ -209,7 +209,7 @@ fn refused(command: &mut Command, says: &str) -> Result<()> {
     failed(format!("bin/simdino should fail with 1 and say '{says}', and said {said:?} ({status})"))
 }
 
-/// `folder` before what is on PATH.
+/// Returns `PATH` with `folder` in front.
 fn path_with(folder: &Path) -> OsString {
     let rest = std::env::var_os("PATH").unwrap_or_default();
     match folder.as_os_str().is_empty() {

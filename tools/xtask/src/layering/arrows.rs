@@ -1,17 +1,18 @@
-//! The table of allowed dependencies, as docs/ARCHITECTURE.md states it.
+//! The table of allowed dependencies in docs/ARCHITECTURE.md.
 
 use crate::fail::{Result, failed};
 use crate::files;
 use crate::workspace::Workspace;
 
-/// The document, and the line before the table.
+/// The document with the table.
 const DOCUMENT: &str = "docs/ARCHITECTURE.md";
+/// The line before the table.
 const HEADING: &str = "**Allowed dependencies.**";
 
-/// The program: the one package that prints, parses a command line, and knows YAML.
+/// The program, which is the only package that prints, parses a command line, and knows YAML.
 pub(super) const PROGRAM: &str = "trainer";
 
-/// Each package with the packages of ours that it may depend on.
+/// Each package with the packages of this workspace that it may depend on.
 #[derive(Debug)]
 pub(super) struct Arrows(Vec<(String, Vec<String>)>);
 
@@ -19,7 +20,7 @@ impl Arrows {
     /// Reads the first fenced block after the heading.
     ///
     /// # Errors
-    /// When the block is not there or a line of it is not understood.
+    /// Returns an error if there is no such block or a line of it is invalid.
     pub(super) fn read(workspace: &Workspace) -> Result<Self> {
         let text = files::read(&workspace.path(DOCUMENT))?;
         let table = text.split_once(HEADING).and_then(|(_, rest)| rest.split("```").nth(1));
@@ -29,11 +30,11 @@ impl Arrows {
         }
     }
 
-    /// Parses lines of `NAME, NAME -> NAME NAME`; `all but NAME` is every crate in a line above
-    /// except one.
+    /// Parses lines such as `NAME, NAME -> NAME NAME`. `all but NAME` stands for every crate in the
+    /// lines above except one.
     ///
     /// # Errors
-    /// When a line has no arrow or names an unknown crate.
+    /// Returns an error if a line has no arrow or names an unknown crate.
     pub(super) fn parse(table: &str) -> Result<Self> {
         let lines: Option<Vec<_>> = table.lines().map(|line| line.split_once("->")).collect();
         let Some(lines) = lines else {
@@ -57,13 +58,13 @@ impl Arrows {
         }
     }
 
-    /// What `package` may depend on; `None` if the table does not know it.
+    /// Returns the packages that `package` may depend on; `None` if it is not in the table.
     pub(super) fn of(&self, package: &str) -> Option<&[String]> {
         self.0.iter().find(|(name, _)| name == package).map(|(_, used)| used.as_slice())
     }
 }
 
-/// The package of a crate as the document names it.
+/// Returns the package of a crate by its name in the document.
 fn package(name: &str) -> String {
     match name {
         "the program" => PROGRAM.to_owned(),

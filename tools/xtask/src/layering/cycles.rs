@@ -1,10 +1,10 @@
-//! No file uses a file that uses it, directly or over others. Uses are followed to the file that
-//! defines a thing, whatever re-exports lie between; `mod` declarations, re-exports, tests and comments
-//! are none.
+//! Finds cycles of source files that use each other, directly or through other files. A use is
+//! attributed to the file that contains the definition, regardless of re-exports. `mod`
+//! declarations, re-exports, tests, and comments do not count as uses.
 //!
-//! Not seen, for want of types: a method called on a value whose type is not written beside its name,
-//! where the method's `impl` block stands in another file than its type. Paths in the strings of
-//! attributes are not read.
+//! Because types are not inferred, a method call is missed if the type of its receiver is not
+//! written beside the receiver's name, and the method's `impl` block is in another file than the
+//! type. Paths in strings of attributes are not read.
 
 pub(crate) mod attributes;
 mod members;
@@ -25,13 +25,13 @@ use crate::fail::{Context, Result};
 use modules::{Crate, FileId, Read};
 use scopes::{Names, Uses};
 
-/// How many names an edge of a circle is shown with.
+/// Maximum number of names shown for an edge of a cycle.
 const SHOWN: usize = 4;
 
-/// The circles in the libraries and programs of these packages, one sentence for each.
+/// Returns a sentence for each cycle in the libraries and programs of these packages.
 ///
 /// # Errors
-/// A source file that cannot be read or parsed.
+/// Returns an error if a source file cannot be read or parsed.
 pub fn check(packages: &[Value], root: &Path) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     for target in packages.iter().flat_map(|package| package["targets"].as_array()).flatten() {
@@ -51,7 +51,7 @@ fn read(path: &Path) -> Result<Option<String>> {
     fs::read_to_string(path).map(Some).context(|| format!("cannot read {}", path.display()))
 }
 
-/// The circles of the crate with this root file; files are named from `root` on.
+/// Returns the cycles of the crate with this root file, with paths relative to `root`.
 fn of_crate(path: &Path, root: &Path, read: Read<'_>) -> Result<Vec<String>> {
     let (mut krate, parsed) = modules::load(path, read)?;
     let uses = uses::find(&mut krate, &parsed);
@@ -59,7 +59,7 @@ fn of_crate(path: &Path, root: &Path, read: Read<'_>) -> Result<Vec<String>> {
     Ok(circles.iter().map(|circle| describe(circle, &krate, &uses, root)).collect())
 }
 
-/// Sets of files of which each uses, directly or over others, each other one.
+/// Returns the sets of files in which each file uses every other one, directly or through others.
 fn circles(files: usize, uses: &Uses) -> Vec<BTreeSet<FileId>> {
     let reached: Vec<BTreeSet<FileId>> = (0..files).map(|file| reach(file, uses)).collect();
     let mut circles: Vec<BTreeSet<FileId>> = (0..files)
@@ -73,7 +73,7 @@ fn circles(files: usize, uses: &Uses) -> Vec<BTreeSet<FileId>> {
     circles
 }
 
-/// All files that `file` uses, directly or over others.
+/// Returns all files that `file` uses, directly or through others.
 fn reach(file: FileId, uses: &Uses) -> BTreeSet<FileId> {
     let mut reached = BTreeSet::new();
     let mut waiting = vec![file];
@@ -106,7 +106,7 @@ fn describe(circle: &BTreeSet<FileId>, krate: &Crate, uses: &Uses, root: &Path) 
     )
 }
 
-/// The names in the order of their lines, not too many of them.
+/// Lists names in the order of their lines, up to [`SHOWN`].
 fn list(names: &Names) -> String {
     let mut sorted: Vec<(usize, &str)> =
         names.iter().map(|(name, line)| (*line, name.as_str())).collect();

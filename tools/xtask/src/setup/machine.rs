@@ -1,4 +1,5 @@
-//! What the machine must have before anything is installed: a compiler, disk, a known platform.
+//! Checks what the machine needs before anything is installed: a compiler, disk space, and a known
+//! platform.
 
 use std::env::consts::{ARCH, OS};
 use std::path::Path;
@@ -9,15 +10,15 @@ use crate::fail::{Result, failed};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// Free disk, in GB, that an installation and the build after it need: wheels 2.6 (twice, while
-/// pip unpacks what it keeps in its cache), torch 4.5, build 2.
+/// Free disk space in GB that the installation and the following build need: 2.6 for wheels (twice,
+/// while pip unpacks what it keeps in its cache), 4.5 for torch, and 2 for the build.
 const NEEDED_GB: u64 = 11;
 
-/// A C++ compiler: torch-sys and torch-ext are built with it.
+/// Checks that there is a C++ compiler, which torch-sys and torch-ext need.
 pub fn check_compiler(workspace: &Workspace) -> Result<()> {
     let named = std::env::var("CXX").ok().filter(|name| !name.trim().is_empty());
     let compiler = named.as_deref().unwrap_or("c++");
-    // CXX may carry arguments or a wrapper: "ccache g++"
+    // CXX may contain arguments or a wrapper, as in "ccache g++".
     let mut words = compiler.split_whitespace();
     let mut command = workspace.command(words.next().unwrap_or("c++"));
     if process::probe(command.args(words).arg("--version")).is_some() {
@@ -34,7 +35,7 @@ pub fn check_compiler(workspace: &Workspace) -> Result<()> {
     })
 }
 
-/// A platform that torch has wheels for.
+/// Checks that torch has wheels for this platform.
 pub fn check_platform() -> Result<()> {
     if OS == "linux" && matches!(ARCH, "x86_64" | "aarch64") {
         return Ok(());
@@ -46,9 +47,9 @@ pub fn check_platform() -> Result<()> {
     ))
 }
 
-/// Enough free disk where the repository is.
+/// Checks that there is enough free disk space for the repository.
 pub fn check_disk(root: &Path) -> Result<()> {
-    // An unreadable answer is no reason to stop: pip says it when the disk is full.
+    // If the output cannot be parsed, pip will report when the disk is full.
     let Some(free_gb) = process::probe(Command::new("df").arg("-Pk").arg(root))
         .as_deref()
         .and_then(free_kib)
@@ -67,7 +68,7 @@ pub fn check_disk(root: &Path) -> Result<()> {
     ))
 }
 
-/// The column "Available" of `df -Pk`, in KiB.
+/// Returns the column "Available" of `df -Pk`, in KiB.
 fn free_kib(df: &str) -> Option<u64> {
     df.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()
 }

@@ -1,8 +1,8 @@
-//! Set-up: gives the build a libtorch, and leaves alone one that the user has chosen.
+//! Setup: provides a libtorch for the build, unless the user has chosen one.
 //!
-//! What it makes is `.venv` (torch from the package index) and the link `.libtorch`, which
-//! `.cargo/config.toml` points the build at. When both are right it looks at a few files and
-//! returns, without network.
+//! It creates `.venv` (with torch from the package index) and the link `.libtorch`, which
+//! `.cargo/config.toml` points the build to. If both are up to date, it only looks at a few files,
+//! and needs no network.
 
 mod machine;
 mod pinned;
@@ -20,10 +20,10 @@ pub use pinned::{TORCH, VENV_PYTHON};
 pub use python::{find as find_python, with_torch as python_with_torch};
 pub use venv::add as add_to_venv;
 
-/// Brings the machine to where `cargo build` works.
+/// Sets up everything that `cargo build` needs.
 ///
 /// # Errors
-/// One sentence with what to do, when something it needs is missing.
+/// If something is missing, returns one sentence that says what to do.
 pub fn run(workspace: &Workspace) -> Result<()> {
     machine::check_compiler(workspace)?;
     let _lock = lock(workspace)?;
@@ -36,13 +36,13 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     let venv = workspace.path(pinned::VENV);
     let chosen = leads.filter(|dir| !dir.starts_with(&venv) && check(dir, "").is_ok());
     if chosen.is_some() {
-        return Ok(()); // an earlier LIBTORCH of the user's
+        return Ok(()); // the link already leads to a libtorch that the user chose
     }
     let torch = venv::ensure(workspace)?;
     point_link(workspace, &torch)
 }
 
-/// The libtorch that the user's environment names, checked.
+/// Returns the libtorch that the user's environment specifies, after checking it.
 fn given(workspace: &Workspace) -> Result<Option<PathBuf>> {
     if std::env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
         let dir = python::torch_folder(workspace)?;
@@ -61,7 +61,7 @@ fn given(workspace: &Workspace) -> Result<Option<PathBuf>> {
     Ok(Some(dir.to_owned()))
 }
 
-/// Whether `dir` holds the right libtorch; `why` opens the sentence when it does not.
+/// Checks that `dir` contains the right libtorch. `why` starts the error message if it does not.
 fn check(dir: &Path, why: &str) -> Result<()> {
     let what_to_do =
         format!("point it at the folder of a libtorch {TORCH}, or unset it to have that installed");
@@ -77,7 +77,8 @@ fn check(dir: &Path, why: &str) -> Result<()> {
     }
 }
 
-/// Makes `.libtorch` lead to `dir`; below the root the link is relative, so the folder can move.
+/// Makes `.libtorch` point to `dir`. The link is relative if `dir` is below the root, so that the
+/// repository can be moved.
 fn point_link(workspace: &Workspace, dir: &Path) -> Result<()> {
     let link = workspace.path(LIBTORCH_LINK);
     if same_folder(&link, dir) {
@@ -92,7 +93,7 @@ fn point_link(workspace: &Workspace, dir: &Path) -> Result<()> {
         ));
     }
     let fresh = workspace.path(format!("{LIBTORCH_LINK}.new"));
-    let _ = fs::remove_file(&fresh); // left by a run that was stopped
+    let _ = fs::remove_file(&fresh); // may be left by an interrupted run
     std::os::unix::fs::symlink(to, &fresh)
         .and_then(|()| fs::rename(&fresh, &link))
         .context(|| format!("cannot make the link {}", link.display()))
@@ -102,7 +103,7 @@ fn same_folder(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Keeps a second set-up in the same folder waiting until this one is done.
+/// Takes a lock that makes a second setup in the same folder wait for this one.
 fn lock(workspace: &Workspace) -> Result<File> {
     let path = workspace.path(".cache/setup.lock");
     let open = || {

@@ -1,10 +1,10 @@
-//! What set-up installs, and where.
+//! The version that setup installs, and the location.
 
-/// The libtorch that tch is pinned to.
+/// Version of libtorch that tch is pinned to.
 pub const TORCH: &str = "2.11.0";
 
-/// The folder of the Python environment, in the root.
+/// Folder of the Python environment, relative to the root.
 pub const VENV: &str = ".venv";
 
-/// Its Python.
+/// Python of that environment.
 pub const VENV_PYTHON: &str = ".venv/bin/python";

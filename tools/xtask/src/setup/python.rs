@@ -1,4 +1,4 @@
-//! The Python that set-up installs with.
+//! The Python that setup uses for the installation.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,14 +12,15 @@ use crate::workspace::Workspace;
 /// Minor versions of Python 3 that torch 2.11 has wheels for.
 const SUPPORTED: std::ops::RangeInclusive<u32> = 10..=14;
 
-/// Tried in this order: the usual one first, then those that stand beside it on some systems.
+/// Commands that are tried in this order: the default one first, then those that some systems have
+/// in addition.
 const CANDIDATES: [&str; 6] =
     ["python3", "python3.13", "python3.12", "python3.11", "python3.10", "python3.14"];
 
-/// A Python that torch has wheels for.
+/// Returns a Python that torch has wheels for.
 ///
 /// # Errors
-/// When there is none, or only too old or too new ones.
+/// Returns an error if there is none, or only too old or too new ones.
 pub fn find(workspace: &Workspace) -> Result<&'static str> {
     let mut found = Vec::new();
     for name in CANDIDATES {
@@ -46,9 +47,10 @@ pub fn find(workspace: &Workspace) -> Result<&'static str> {
     ))
 }
 
-/// The folder of the torch that `LIBTORCH_USE_PYTORCH` means: that of the first Python on PATH.
+/// Returns the folder of the torch that `LIBTORCH_USE_PYTORCH` refers to: that of the first Python
+/// on PATH.
 pub fn torch_folder(workspace: &Workspace) -> Result<PathBuf> {
-    // torch-sys asks the same Python
+    // torch-sys uses the same Python.
     let active = std::env::var_os("VIRTUAL_ENV").is_some();
     let python = if active { "python" } else { "python3" };
     let script = "import os, torch; print(os.path.dirname(torch.__file__))";
@@ -61,7 +63,7 @@ pub fn torch_folder(workspace: &Workspace) -> Result<PathBuf> {
     }
 }
 
-/// A Python that can import the pinned torch: that of `.venv`, or the user's own.
+/// Returns a Python that can import the pinned torch: that of `.venv`, or else the user's own.
 pub fn with_torch(workspace: &Workspace) -> Option<OsString> {
     let script = "import torch; print(torch.__version__)";
     [workspace.path(VENV_PYTHON).into_os_string(), "python3".into()].into_iter().find(|python| {

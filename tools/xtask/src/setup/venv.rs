@@ -1,8 +1,8 @@
-//! `.venv`: made, filled and stamped.
+//! Creates and fills `.venv`.
 //!
-//! The stamp is written last. A folder that carries the mark of an installation begun and no stamp
-//! was interrupted and is made again; one that carries neither is somebody's: it is adopted when it
-//! holds what is needed, and never deleted.
+//! A mark is written before the installation, and a stamp after it. A folder with a mark but no
+//! stamp was interrupted, and is created again. A folder with neither belongs to the user: it is
+//! adopted if it contains what is needed, and never deleted.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -19,7 +19,8 @@ const STAMP: &str = "simdino-setup.txt";
 const BEGUN: &str = "simdino-setup.begun";
 const LOG: &str = ".cache/setup.log";
 
-/// What is installed, name and version; the two headers are what NCCL's C++ needs beside torch.
+/// Names and versions of the installed packages. The two of NVIDIA provide headers that NCCL's C++
+/// interface needs besides those of torch.
 const PINS: [(&str, &str); 4] = [
     ("torch", TORCH),
     ("nvidia-cuda-crt", "13.0.*"),
@@ -27,10 +28,10 @@ const PINS: [(&str, &str); 4] = [
     ("numpy", "2.*"),
 ];
 
-/// Makes `.venv` right where it is not, and gives the folder of its torch.
+/// Creates or completes `.venv` if necessary, and returns the folder of its torch.
 ///
 /// # Errors
-/// One sentence, when Python, pip, disk or network are missing.
+/// Returns one sentence if Python, pip, disk space, or the network is missing.
 pub fn ensure(workspace: &Workspace) -> Result<PathBuf> {
     let venv = workspace.path(VENV);
     if let Some(torch) = complete(&venv) {
@@ -49,14 +50,15 @@ pub fn ensure(workspace: &Workspace) -> Result<PathBuf> {
         None => failed(format!("pip ended well, but {VENV} lacks what it should hold; see {LOG}")),
     });
     if result.is_err() && venv.join(BEGUN).exists() {
-        let _ = fs::remove_dir_all(&venv); // nothing half-made; the sentence matters more
+        // Leaves nothing incomplete. An error of this would matter less than `result`.
+        let _ = fs::remove_dir_all(&venv);
     }
     let torch = result?;
     let _ = fs::remove_file(venv.join(BEGUN));
     Ok(torch)
 }
 
-/// A folder of somebody else's is not touched.
+/// Returns an error if `.venv` exists and was not created by setup.
 fn refuse_foreign(venv: &Path) -> Result<()> {
     let ours = venv.join(STAMP).exists() || venv.join(BEGUN).exists();
     if ours || venv.symlink_metadata().is_err() {
@@ -70,13 +72,13 @@ fn refuse_foreign(venv: &Path) -> Result<()> {
     ))
 }
 
-/// Installs more packages into `.venv`; what they need of torch is there already.
+/// Installs additional packages into `.venv`, which already contains torch.
 pub fn add(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     start_log(workspace)?;
     pip(workspace, workspace.command(workspace.path(VENV_PYTHON)), packages)
 }
 
-/// The folder of torch, when `venv` holds everything; writes the stamp where it is missing.
+/// Returns the folder of torch if `venv` is complete. Writes the stamp if it is missing.
 fn complete(venv: &Path) -> Option<PathBuf> {
     let torch = site_packages(venv)?.join("torch");
     if !torch.join("lib/libtorch_cpu.so").exists()
@@ -111,7 +113,8 @@ fn site_packages(venv: &Path) -> Option<PathBuf> {
         .find(|folder| folder.is_dir())
 }
 
-/// Names of the `.dist-info` folders whose installation pip has finished: it writes RECORD last.
+/// Returns the names of completely installed packages with their versions, as in their `.dist-info`
+/// folders. pip writes RECORD last.
 fn installed_packages(site: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(site) else { return Vec::new() };
     entries
@@ -123,7 +126,7 @@ fn installed_packages(site: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Whether "nvidia_cuda_crt-13.0.88" and the like contains the pinned package.
+/// Returns whether names such as "nvidia_cuda_crt-13.0.88" include the pinned package.
 fn satisfied(installed: &[String], name: &str, pin: &str) -> bool {
     let name = name.replace('-', "_");
     installed.iter().filter_map(|folder| folder.rsplit_once('-')).any(|(found, found_version)| {
@@ -134,7 +137,7 @@ fn satisfied(installed: &[String], name: &str, pin: &str) -> bool {
 fn make(workspace: &Workspace, python: &str) -> Result<()> {
     let venv = workspace.path(VENV);
     if venv.join(STAMP).exists() {
-        // ours, with other pins: pip changes what differs
+        // Created by setup with other pins; pip changes what differs.
         fs::rename(venv.join(STAMP), venv.join(BEGUN))
             .context(|| format!("cannot write {}", venv.display()))?;
     } else {
@@ -159,7 +162,8 @@ fn create(workspace: &Workspace, python: &str, venv: &Path) -> Result<()> {
     if made(&[]) && runs_pip(workspace.command(workspace.path(VENV_PYTHON))) {
         return Ok(());
     }
-    // Debian ships venv without ensurepip; the pip beside it can put a pip inside.
+    // Debian ships venv without ensurepip, but the system's pip can install pip into the
+    // environment.
     if !made(&["--clear", "--without-pip"]) {
         return failed(format!(
             "{python} cannot make a virtual environment: install its venv module (Debian, Ubuntu: \
@@ -183,7 +187,7 @@ fn runs_pip(mut python: Command) -> bool {
     process::probe(python.args(["-m", "pip", "--version"])).is_some()
 }
 
-/// `python -m pip install`, everything into the log and the steps onto the terminal.
+/// Runs `python -m pip install`, with all output in the log and its main steps on the terminal.
 fn pip(workspace: &Workspace, mut python: Command, arguments: &[&str]) -> Result<()> {
     let temporary = workspace.path(".cache/tmp");
     fs::create_dir_all(&temporary).context(|| format!("cannot make {}", temporary.display()))?;
@@ -204,7 +208,7 @@ fn pip(workspace: &Workspace, mut python: Command, arguments: &[&str]) -> Result
         .stdin(Stdio::null())
         .stderr(errors);
     let result = process::each_line(&mut python, |line| {
-        let _ = writeln!(log, "{line}"); // a lost line of the log is no failure of the set-up
+        let _ = writeln!(log, "{line}"); // a lost line of the log does not fail the setup
         if line.trim_start().starts_with("Downloading") || line.starts_with("Installing") {
             println!("  {}", shortened(line.trim()));
         }
@@ -223,7 +227,7 @@ fn shortened(line: &str) -> String {
     line.chars().take(97).chain("...".chars()).collect()
 }
 
-/// pip's own last words, in a sentence that says what to do.
+/// Returns a sentence with pip's error and what to do about it.
 fn why_pip_failed(log: &str) -> String {
     let has = |needle: &str| log.contains(needle);
     let advice = if has("No space left on device") {
@@ -261,7 +265,7 @@ fn start_log(workspace: &Workspace) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A `.venv` as pip leaves it, with these packages.
+    /// Creates a `.venv` as pip would, with these packages.
     fn fake(name: &str, packages: &[&str]) -> PathBuf {
         let venv = std::env::temp_dir().join(format!("xtask-venv-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&venv);

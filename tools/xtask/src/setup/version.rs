@@ -1,13 +1,13 @@
-//! Version numbers: of libtorch from its files, of Python, and pins against installed packages.
+//! Version numbers of libtorch, Python, and installed packages.
 
 use std::fs;
 use std::path::Path;
 
-/// Version of the libtorch in `dir`, without the build tag ("2.11.0"), or `None` when the folder
-/// does not say.
+/// Returns the version of the libtorch in `dir` without the build tag ("2.11.0"), or `None` if its
+/// files do not state it.
 pub fn of_libtorch(dir: &Path) -> Option<String> {
     let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
-    // A libtorch archive has build-version, a wheel version.py, and both have the header.
+    // An archive of libtorch has build-version, a wheel has version.py, and both have the header.
     read("build-version")
         .map(|text| without_tag(text.trim()).to_owned())
         .or_else(|| read("version.py").and_then(|text| from_version_py(&text)))
@@ -17,7 +17,7 @@ pub fn of_libtorch(dir: &Path) -> Option<String> {
         })
 }
 
-/// "2.11.0+cu130" -> "2.11.0".
+/// Removes the build tag: "2.11.0+cu130" -> "2.11.0".
 pub fn without_tag(version: &str) -> &str {
     version.split('+').next().unwrap_or(version)
 }
@@ -42,13 +42,13 @@ fn from_header(text: &str) -> Option<String> {
     Some(format!("{major}.{minor}.{}", part("TORCH_VERSION_PATCH")?))
 }
 
-/// "3.11" -> (3, 11).
+/// Parses a version of Python: "3.11" -> (3, 11).
 pub fn parse_python(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.trim().split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Whether `version` is what a pin asks for: "13.0.*" takes every 13.0, "2.11.0" that alone.
+/// Returns whether `version` matches a pin: "13.0.*" matches every 13.0, "2.11.0" only itself.
 pub fn matches_pin(version: &str, pin: &str) -> bool {
     let version = without_tag(version);
     match pin.strip_suffix('*') {

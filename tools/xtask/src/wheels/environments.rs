@@ -1,4 +1,4 @@
-//! New environments of every Python here, in which the wheels are installed and tested.
+//! Installs and tests the wheels in new environments of every installed Python.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,12 +11,12 @@ use crate::process;
 use crate::setup::{self, TORCH};
 use crate::workspace::Workspace;
 
-/// The oldest Python that the wheel is for, by its minor version.
+/// Minor version of the oldest supported Python.
 const OLDEST: u32 = 10;
-/// NumPy for the Pythons that have no torch here; fetched once.
+/// Cache of NumPy wheels for Pythons without torch.
 const WHEELHOUSE: &str = ".cache/wheelhouse";
 const TESTS: &str = "crates/py/tests";
-/// What an environment says of itself.
+/// Script that prints the minor version of Python 3.
 const VERSION: &str = "import sys; print(sys.version_info[1] if sys.version_info[0] == 3 else 0)";
 
 /// An environment in which a wheel is installed.
@@ -26,10 +26,10 @@ struct Environment {
 }
 
 /// Installs the wheel `simdino` without an index into an empty environment of each Python, and runs
-/// the tests: those that need NumPy or torch where these are.
+/// the tests; those that need NumPy or torch run only where these are available.
 ///
 /// # Errors
-/// A test that fails, or no Python.
+/// Returns an error if a test fails or there is no Python.
 pub fn check_library(
     workspace: &Workspace,
     wheel: &Path,
@@ -67,10 +67,10 @@ pub fn check_library(
     Ok(())
 }
 
-/// Installs the wheel `simdino-cli` beside a torch, where it must train, and beside none.
+/// Installs the wheel `simdino-cli` with a torch, with which it must train, and without one.
 ///
 /// # Errors
-/// What does not work there.
+/// Returns an error that describes what does not work.
 pub fn check_program(workspace: &Workspace, wheel: &Path, folder: &Path) -> Result<()> {
     let pythons = pythons(workspace);
     let torch = torch_site(workspace);
@@ -89,7 +89,7 @@ pub fn check_program(workspace: &Workspace, wheel: &Path, folder: &Path) -> Resu
     write(&site.join("torch/__init__.py"), "raise SystemExit('imported')\n")?;
     write(&site.join("torch/version.py"), "__version__ = '2.10.0+cu128'\n")?;
     environment.refuses(workspace, &program, "torch is 2.10.0+cu128")?;
-    // The build for CPUs alone.
+    // A CPU-only build of torch.
     write(&site.join("torch/version.py"), &format!("__version__ = '{TORCH}+cpu'\n"))?;
     environment.refuses(workspace, &program, "--force-reinstall")?;
     fs::remove_dir_all(site.join("torch")).context(|| "cannot remove a folder".into())?;
@@ -97,7 +97,8 @@ pub fn check_program(workspace: &Workspace, wheel: &Path, folder: &Path) -> Resu
         println!("wheels: no Python here has torch {TORCH}, so simdino-cli was not started");
         return Ok(());
     };
-    // As pip lays them out, torch beside simdino_cli; and then in another folder, as `--user` does.
+    // First with torch beside simdino_cli, as pip installs them, then in another folder, as with
+    // `--user`.
     let link = site.join("torch");
     std::os::unix::fs::symlink(torch.join("torch"), &link)
         .context(|| "cannot make a link".into())?;
@@ -114,7 +115,7 @@ impl Environment {
         Ok(Self { python: folder.join("bin/python"), minor })
     }
 
-    /// Its Python, without what the user's variables would add.
+    /// Returns a command of its Python, without the user's environment variables.
     fn command(&self, workspace: &Workspace) -> Command {
         self.bare(workspace, &self.python)
     }
@@ -127,7 +128,7 @@ impl Environment {
         command
     }
 
-    /// Nothing but the wheel: what it depends on is not needed to install it.
+    /// Installs the wheel without its dependencies.
     fn install(&self, workspace: &Workspace, wheel: &Path) -> Result<()> {
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
         let mut command = self.command(workspace);
@@ -135,7 +136,8 @@ impl Environment {
         process::run(&mut command)
     }
 
-    /// NumPy from the wheelhouse, which is filled where there is an index.
+    /// Installs NumPy from the cache, which is filled if an index is reachable. Returns whether it
+    /// succeeded.
     fn install_numpy(&self, workspace: &Workspace, minor: u32) -> bool {
         let house = workspace.path(WHEELHOUSE).join(format!("python3.{minor}"));
         let quiet = ["--quiet", "--disable-pip-version-check"];
@@ -153,19 +155,19 @@ impl Environment {
         install() || (download() && install())
     }
 
-    /// Where its packages are.
+    /// Returns the folder of its packages.
     fn site(&self, workspace: &Workspace) -> Result<PathBuf> {
         site_of(workspace, &self.python)
     }
 
-    /// Makes the packages of another folder importable, after its own.
+    /// Makes the packages of another folder importable, with lower priority than its own.
     fn add_folder(&self, workspace: &Workspace, folder: &Path) -> Result<()> {
         let path = self.site(workspace)?.join("others.pth");
         write(&path, &format!("{}\n", folder.display()))
     }
 
-    /// The program must lead from a folder of images to a backbone and a report, from a folder that
-    /// holds nothing else.
+    /// Checks that the program trains on a folder of images and writes a report, in an otherwise
+    /// empty folder.
     fn trains(&self, workspace: &Workspace, program: &Path, folder: &Path) -> Result<()> {
         let run = |words: &[&str]| {
             let mut command = self.bare(workspace, program);
@@ -180,7 +182,7 @@ impl Environment {
         }
     }
 
-    /// The program must fail with one sentence that holds `says`.
+    /// Checks that the program fails with one sentence that contains `says`.
     fn refuses(&self, workspace: &Workspace, program: &Path, says: &str) -> Result<()> {
         let mut command = self.bare(workspace, program);
         let output = command.arg("--version").output();
@@ -196,7 +198,7 @@ impl Environment {
     }
 }
 
-/// Folder of the packages of a Python.
+/// Returns the folder of the packages of a Python.
 fn site_of(workspace: &Workspace, python: &Path) -> Result<PathBuf> {
     let script = "import sysconfig; print(sysconfig.get_path('platlib'))";
     match process::probe(workspace.command(python).args(["-c", script])) {
@@ -205,7 +207,7 @@ fn site_of(workspace: &Workspace, python: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Minor version and folder of the packages of the Python that has torch.
+/// Returns the minor version and the package folder of the Python that has torch.
 fn torch_site(workspace: &Workspace) -> Option<(u32, PathBuf)> {
     let python = setup::python_with_torch(workspace)?;
     let minor = process::probe(workspace.command(&python).args(["-c", VERSION]))?.parse().ok()?;
@@ -214,7 +216,7 @@ fn torch_site(workspace: &Workspace) -> Option<(u32, PathBuf)> {
     Some((minor, site.into()))
 }
 
-/// One Python of each minor version, with venv: those on PATH, and those that pyenv has installed.
+/// Returns one Python of each minor version that has venv, from PATH and pyenv.
 fn pythons(workspace: &Workspace) -> BTreeMap<u32, PathBuf> {
     let mut candidates = vec![PathBuf::from("python3")];
     candidates.extend((OLDEST..OLDEST + 10).map(|minor| format!("python3.{minor}").into()));

@@ -1,4 +1,4 @@
-//! Wheels in a folder.
+//! Finds wheels in a folder.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::fail::{Context, Result, failed};
 
-/// The one wheel in a folder whose name begins like this.
+/// Returns the only wheel in a folder whose name starts with `start`.
 ///
 /// # Errors
-/// There is none, or there are several.
+/// Returns an error if there is none, or several.
 pub fn wheel_in(folder: &Path, start: &str) -> Result<PathBuf> {
     let entries = fs::read_dir(folder).context(|| format!("cannot read {}", folder.display()))?;
     let is_it = |path: &PathBuf| {

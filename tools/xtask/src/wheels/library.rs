@@ -1,4 +1,4 @@
-//! The wheel `simdino`, which maturin builds.
+//! Builds the wheel `simdino` with maturin.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +9,21 @@ use crate::files::{make_folder, write};
 use crate::workspace::Workspace;
 use crate::{process, setup};
 
-/// The Python environment that has only maturin.
+/// The Python environment for maturin and zig.
 const ENVIRONMENT: &str = ".cache/maturin";
 const MATURIN: &str = "maturin==1.16.0";
-/// A C compiler and linker that knows the symbols of older versions of glibc.
+/// A C compiler and linker that can target older versions of glibc.
 const ZIG: &str = "ziglang==0.17.1";
-/// The glibc of distributions since 2019.
+/// Platform tag for glibc 2.28, which distributions have had since 2019.
 const OLD_GLIBC: &str = "manylinux_2_28";
 const MANIFEST: &str = "crates/py/Cargo.toml";
-/// Beside the modules, so that it travels with them.
+/// The license texts, beside the modules, so that they are part of the wheel.
 const LICENSES: &str = "crates/py/python/simdino/THIRD-PARTY.txt";
 
-/// maturin, installed where it is missing.
+/// Returns the path of maturin, which is installed if it is missing.
 ///
 /// # Errors
-/// There is no Python with venv, or pip cannot reach its index.
+/// Returns an error if there is no Python with venv, or pip cannot reach its index.
 pub fn maturin(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.path(ENVIRONMENT);
     let program = folder.join("bin/maturin");
@@ -43,19 +43,19 @@ pub fn maturin(workspace: &Workspace) -> Result<PathBuf> {
     }
 }
 
-/// What the wheel is linked with.
+/// The version of glibc that the wheel is linked with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Glibc {
-    /// That of this machine.
+    /// The version of this machine.
     Here,
-    /// 2.28, by zig, which is installed where it is missing.
+    /// Version 2.28, with zig, which is installed if it is missing.
     Old,
 }
 
 /// Builds the wheel in `out`.
 ///
 /// # Errors
-/// maturin or zig is missing and cannot be installed, or the build fails.
+/// Returns an error if maturin or zig is missing and cannot be installed, or the build fails.
 pub fn make(workspace: &Workspace, out: &Path, glibc: Glibc) -> Result<PathBuf> {
     let maturin = maturin(workspace)?;
     let python = workspace.path(ENVIRONMENT).join("bin/python");

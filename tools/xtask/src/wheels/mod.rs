@@ -1,5 +1,5 @@
-//! `cargo xtask wheels`: what pip installs. `simdino` is the loader and the losses, for any torch;
-//! `simdino-cli` is the program, which runs on the torch beside it.
+//! `cargo xtask wheels`: builds the Python packages. `simdino` contains the loader and the losses,
+//! for any torch; `simdino-cli` contains the program, which runs with the torch in its environment.
 
 mod environments;
 mod found;
@@ -17,22 +17,22 @@ use crate::workspace::Workspace;
 use crate::{process, setup, simdino};
 
 const OUT: &str = "dist";
-/// What the wheel `simdino` may weigh, in bytes.
+/// Maximum size of the wheel `simdino`, in bytes.
 const MOST_BYTES: u64 = 3 << 20;
 
-/// What was asked for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq)]
 struct Request {
-    /// A program that is built already.
+    /// A program that is already built.
     program: Option<PathBuf>,
     glibc: Glibc,
     out: String,
 }
 
-/// Makes both wheels in the folder that is named, or in `dist`, and says what they weigh.
+/// Builds both wheels in the given folder, by default `dist`, and prints their sizes.
 ///
 /// # Errors
-/// A wrong option, a build that fails, or a tool that is missing.
+/// Returns an error if an option is invalid, a build fails, or a tool is missing.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let request = parse(arguments)?;
     let out = workspace.path(request.out);
@@ -71,11 +71,11 @@ fn parse(arguments: &[String]) -> Result<Request> {
     Ok(request)
 }
 
-/// Makes the wheels in a temporary folder, installs them into new environments of every Python here,
-/// and runs the tests of the package there.
+/// Builds the wheels in a temporary folder, installs them into new environments of every installed
+/// Python, and runs the tests of the package there.
 ///
 /// # Errors
-/// What does not work.
+/// Returns an error that describes what does not work.
 pub fn test(workspace: &Workspace) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("simdino-wheels-{}", std::process::id()));
     make_folder(&folder)?;
@@ -103,7 +103,8 @@ fn check(workspace: &Workspace, folder: &Path) -> Result<()> {
     environments::check_program(workspace, &wheel, folder)
 }
 
-/// The program that writes what the loader must produce; it is built of what the wheel was built of.
+/// Builds the program that writes the batches that the loader must produce, and returns its path.
+/// It is built from the same crates as the wheel.
 fn reference_writer(workspace: &Workspace) -> Result<PathBuf> {
     const NAME: &str = "reference_batches";
     let mut program = None;

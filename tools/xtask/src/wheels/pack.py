@@ -1,7 +1,7 @@
 """Packs a folder as a wheel: ``python pack.py FOLDER WHEEL``.
 
-FOLDER holds what is to be in site-packages, with METADATA, WHEEL, and entry_points.txt in its one
-``.dist-info``; RECORD is added. The same files give the same wheel.
+FOLDER has the contents of site-packages, with METADATA, WHEEL, and entry_points.txt in its only
+``.dist-info``. RECORD is added. The same files give the same wheel.
 """
 
 import base64
@@ -10,7 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-TIME = (2020, 1, 1, 0, 0, 0)  # what zip has no place for is no time
+TIME = (2020, 1, 1, 0, 0, 0)  # a fixed time, so that wheels are reproducible
 
 
 def main(folder, wheel):

@@ -1,4 +1,4 @@
-//! The wheel `simdino-cli`: the program as a file of a Python package, which starts it.
+//! Packs the wheel `simdino-cli`, a Python package that contains the program and starts it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,20 +13,21 @@ use crate::{dist, process};
 const PACKAGE: &str = "crates/cli/python";
 const MODULES: [&str; 2] = ["__init__.py", "__main__.py"];
 const PACK: &str = "tools/xtask/src/wheels/pack.py";
-/// Where a program that cargo has built looks for libtorch, see `.cargo/config.toml`.
+/// The rpath of a program that cargo has built; see `.cargo/config.toml`.
 const BUILT: &[u8] = b"$ORIGIN/../../.libtorch/lib:$ORIGIN/../../../.libtorch/lib";
-/// Where that of the wheel does: `site-packages/torch/lib`, from `site-packages/simdino_cli/_bin`.
+/// The rpath in the wheel: `site-packages/torch/lib`, seen from `site-packages/simdino_cli/_bin`.
 const INSTALLED: &[u8] = b"$ORIGIN/../../torch/lib";
 
-/// Packs a program that is built.
+/// Packs a program that is already built.
 ///
 /// # Errors
-/// A tool that is missing, a program that was built elsewhere, or no room.
+/// Returns an error if a tool is missing, the program was built elsewhere, or a file cannot be
+/// written.
 pub fn make(workspace: &Workspace, program: &Path, out: &Path) -> Result<PathBuf> {
     make_folder(out)?;
     let staging = out.join(format!(".packing-{}", std::process::id()));
     let made = make_in(workspace, program, &staging, out);
-    let _ = fs::remove_dir_all(&staging); // a failure before it matters more
+    let _ = fs::remove_dir_all(&staging); // an earlier error matters more
     made
 }
 
@@ -61,7 +62,7 @@ fn make_in(workspace: &Workspace, program: &Path, staging: &Path, out: &Path) ->
     Ok(wheel)
 }
 
-/// Replaces the place where the program looks for libtorch by a shorter one, which fits.
+/// Replaces the rpath of the program in place with that of the wheel, which is shorter.
 fn find_torch_beside(binary: &Path) -> Result<()> {
     let mut bytes = fs::read(binary).context(|| format!("cannot read {}", binary.display()))?;
     let places: Vec<usize> = memchr::memmem::find_iter(&bytes, BUILT).collect();
@@ -78,7 +79,8 @@ fn find_torch_beside(binary: &Path) -> Result<()> {
     fs::write(binary, bytes).context(|| format!("cannot write {}", binary.display()))
 }
 
-/// `py3-none-manylinux_2_34_x86_64`: any Python, and this glibc or a later one.
+/// Returns the tag of the wheel, such as `py3-none-manylinux_2_34_x86_64`, for any Python and this
+/// or a later glibc.
 fn tag(target: &str, needs: &elf::Needs) -> Result<String> {
     let glibc = needs.symbols.iter().find_map(|symbol| symbol.strip_prefix("GLIBC_2."));
     let machine = target.split('-').next().unwrap_or_default();
@@ -88,7 +90,7 @@ fn tag(target: &str, needs: &elf::Needs) -> Result<String> {
     }
 }
 
-/// What pip reads.
+/// Writes the metadata that pip reads.
 fn write_info(
     workspace: &Workspace,
     info: &Path,

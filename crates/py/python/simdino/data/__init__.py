@@ -1,4 +1,4 @@
-"""Images to batches of crops, on the loader's own threads.
+"""Multi-crop data loading with native threads.
 
     from simdino.data import MultiCropLoader, to_float
 
@@ -6,8 +6,8 @@
     for batch in loader:                       # uint8, [2 * 64, 224, 224, 3] and [8 * 64, 96, 96, 3]
         views = to_float(batch, "cuda")        # 10 tensors [64, 3, S, S], as in DINO's loop
 
-The contents of a batch depend only on the images, the options, the seed, and the position: not on
-the number of threads or processes, or on where a run was interrupted.
+The contents of a batch depend only on the images, the options, the seed, and the position, and not
+on the number of threads or processes, or on where a run was interrupted.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""Batches, and their way to a device."""
+"""Batches, and their transfer to a device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class BrokenImage:
 
 @dataclass
 class Batch:
-    """The crops of B images of one process. Arrays are NumPy's or torch's, as the loader was told."""
+    """The crops of the B images of one process. Arrays are from NumPy or torch, depending on the
+    ``output`` of the loader."""
 
     global_crops: Any
     """uint8 ``[2 * B, S, S, C]``: all B of the first view, then all B of the second."""
@@ -50,11 +51,11 @@ class Batch:
     """Standard deviation of each channel."""
 
     def __len__(self) -> int:
-        """The number of images, B."""
+        """Returns the number of images, B."""
         return len(self.samples)
 
     def map(self, change: Callable[[Any], Any]) -> "Batch":
-        """The same batch with ``change`` applied to every array."""
+        """Returns the same batch with ``change`` applied to every array."""
         masks = self.masks
         if masks is not None:
             arrays = (change(masks.masks), change(masks.indices), change(masks.weights))
@@ -68,16 +69,16 @@ class Batch:
         )
 
     def to(self, device: Any, non_blocking: bool = False) -> "Batch":
-        """The batch as torch tensors on a device."""
+        """Returns the batch as torch tensors on a device."""
         return self.map(lambda array: as_tensor(array).to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
-        """The batch as torch tensors in page-locked memory, which is one copy."""
+        """Returns the batch as torch tensors in page-locked memory, which takes one copy."""
         return self.map(lambda array: as_tensor(array).pin_memory())
 
 
 def torch_module():
-    """torch, or a sentence."""
+    """Returns the module torch, or raises an ImportError with advice."""
     try:
         import torch
     except ImportError as error:
@@ -89,7 +90,7 @@ def torch_module():
 
 
 def as_tensor(array: Any) -> "torch.Tensor":
-    """A tensor that shares the memory of an array."""
+    """Returns a tensor that shares the memory of an array."""
     torch = torch_module()
     return array if isinstance(array, torch.Tensor) else torch.from_numpy(array)
 
@@ -102,19 +103,21 @@ def to_float(
     mean: Optional[Sequence[float]] = None,
     std: Optional[Sequence[float]] = None,
 ) -> list["torch.Tensor"]:
-    """The normalized views of a batch, as the loops of DINO expect them.
+    """Returns the normalized views of a batch, in the form that DINO's training loop expects.
 
-    Bytes are copied to the device, where they become floats, so a quarter of the memory travels.
+    The bytes are copied to the device and converted to floats there, which transfers a quarter of
+    the memory.
 
     Args:
-        batch: of the loader.
-        device: where the views shall be; by default, where the batch is.
-        dtype: float32 by default.
-        channels_last: whether tensors keep the memory order of the batch, which costs no copy.
+        batch: a batch of the loader.
+        device: device of the views; by default that of the batch.
+        dtype: data type of the views; float32 by default.
+        channels_last: whether tensors keep the memory format of the batch, which saves a copy.
         mean, std: for each channel on the scale [0, 1]; by default those of the loader.
 
     Returns:
-        ``2 + V`` tensors: two ``[B, C, S, S]``, then the local views ``[B, C, s, s]``.
+        ``2 + V`` tensors: the two global views ``[B, C, S, S]``, then the local views
+        ``[B, C, s, s]``.
     """
     torch = torch_module()
     dtype = torch.float32 if dtype is None else dtype

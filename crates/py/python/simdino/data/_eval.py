@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class EvalBatch:
-    """B images in the order of the dataset, without those that are broken."""
+    """B images in the order of the dataset, without broken ones."""
 
     images: Any
     """uint8 ``[B, S, S, C]``."""
@@ -33,7 +33,7 @@ class EvalBatch:
     def to_float(
         self, device: Any = None, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
     ) -> "torch.Tensor":
-        """The normalized images, float32 ``[B, C, S, S]``."""
+        """Returns the normalized images, float32 ``[B, C, S, S]``."""
         torch = torch_module()
         pixels = as_tensor(self.images)
         if device is not None:
@@ -44,16 +44,16 @@ class EvalBatch:
 
 
 class EvalLoader:
-    """Every image once, in order: the shorter side is resized (bicubic, antialiased), and the
-    central square is cut out.
+    """Yields every image once, in order. The shorter side is resized (bicubic, antialiased), and
+    the central square is cropped.
 
     Args:
         source: as for :class:`MultiCropLoader`.
-        batch_size: images per batch; fewer where images are broken, and in the last batch.
+        batch_size: images per batch; broken images and the end of the dataset make it smaller.
         resize: length of the shorter side in pixels.
         crop: side of the square in pixels.
-        workers: threads; by default the share of this process in the cores, less one.
-        channels: values per pixel.
+        workers: number of threads; by default this process's share of the cores, minus one.
+        channels: channels per pixel.
         data: further keys of section ``data`` of a config file.
     """
 
@@ -72,10 +72,10 @@ class EvalLoader:
         self._options = (resize, crop, batch_size, threads(workers))
         self.broken: list[BrokenImage] = []
         """Broken images found in the last pass."""
-        _native.EvalLoader(self._data.get(), *self._options)  # says now what is wrong
+        _native.EvalLoader(self._data.get(), *self._options)  # reports invalid options now
 
     def __len__(self) -> int:
-        """Batches, if no image is broken."""
+        """Returns the number of batches."""
         return -(-len(self.dataset) // self._options[2])
 
     @property

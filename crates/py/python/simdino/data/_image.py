@@ -1,4 +1,4 @@
-"""Single images: decoding, and the crops of an image."""
+"""Functions for single images: decoding and multi-crop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._source import as_json
 if TYPE_CHECKING:
     import numpy
 
-# Keys of the augmentation; `preset` names the published one that they change.
+# Keys of the augmentation. `preset` names the published augmentation that the other keys change.
 Augment = Mapping[str, Any]
 
 
@@ -22,15 +22,15 @@ def decode(
 ) -> "numpy.ndarray":
     """Decodes a JPEG, PNG, WebP, TIFF, or BMP file.
 
-    JPEG files give the pixels of libjpeg-turbo, bit for bit. The orientation is applied; color
+    The pixels of JPEG files are exactly those of libjpeg-turbo. The orientation is applied; color
     profiles are not. The GIL is released, so several threads can decode at once.
 
     Args:
-        data: the whole file.
+        data: the contents of the file.
         channels: with 3, gray is replicated and alpha is dropped; with any other number, the file
             must have exactly that many.
-        value_range: for values of more than 8 bits, those that become 0 and 255: one pair, or one
-            for each channel. By default the full range of the file's type.
+        value_range: for values of more than 8 bits, those that become 0 and 255: one pair for all
+            channels, or one for each. By default the full range of the file's type.
 
     Returns:
         uint8 ``[H, W, channels]``.
@@ -46,11 +46,11 @@ class MultiCrop:
 
     Args:
         preset: ``"simdino"``, ``"simdinov2"``, ``"dino"``, or ``"dinov2"``.
-        **augment: keys that differ from it, such as ``local_crops_number=6``; docs/CONFIG.md lists
-            them in section ``augment``.
+        **augment: keys to change in the preset, such as ``local_crops_number=6``; docs/CONFIG.md
+            lists them in section ``augment``.
 
     Raises:
-        ValueError: for a preset or a key that does not exist, or a value that cannot be.
+        ValueError: if the preset or a key does not exist, or a value is invalid.
     """
 
     def __init__(self, preset: str = "simdino", **augment: Any) -> None:
@@ -60,10 +60,10 @@ class MultiCrop:
     def __call__(
         self, image: "numpy.ndarray", seed: int = 0, epoch: int = 0, sample: int = 0
     ) -> list["numpy.ndarray"]:
-        """uint8 ``[H, W, C]`` to ``2 + local_crops_number`` crops ``[S, S, C]``, global ones first.
+        """Returns ``2 + local_crops_number`` crops ``[S, S, C]`` of an image, global ones first.
 
-        The crops are a function of the image and (seed, epoch, sample); those of the loader have
-        the loader's seed, the epoch, and the index of the image.
+        The image is uint8 ``[H, W, C]``. The crops are a function of the image and (seed, epoch,
+        sample). The loader's crops are those for its seed, the epoch, and the index of the image.
         """
         import numpy
 
@@ -86,10 +86,10 @@ def _rebuild(config: dict[str, Any]) -> MultiCrop:
 
 
 def augmentation(preset: str, changes: Optional[Augment]) -> dict[str, Any]:
-    """The options of a published augmentation with some of them changed.
+    """Returns the options of a published augmentation with some of them changed.
 
-    The key ``preset`` among the changes is the published one that the others change, as in a config
-    file; it wins over the argument.
+    As in a config file, a key ``preset`` among the changes names the published augmentation; it
+    overrides the argument.
     """
     preset = (changes or {}).get("preset", preset)
     config: dict[str, Any] = json.loads(_native.preset(preset))

@@ -19,10 +19,10 @@ _STATE_VERSION = 1
 
 
 class MultiCropLoader:
-    """Batches of multi-crop views, made by threads of the loader.
+    """Yields batches of multi-crop views, made by threads of the loader.
 
-    An iterable: each ``iter()`` is one epoch, in a new order. Use it directly where a DataLoader
-    stands, with ``num_workers`` out of the picture; it is fast without processes.
+    Each ``iter()`` is one epoch, in a new order. Use the loader directly, in place of a DataLoader;
+    it needs no worker processes.
 
     Args:
         source: folder, list file (.txt, .csv, .tsv, .jsonl), tar shards (WebDataset), parquet file,
@@ -31,26 +31,27 @@ class MultiCropLoader:
         batch_size: images per step **over all processes**. A process yields
             ``batch_size / world_size`` of them, so a step is the same on any number of processes.
         preset: ``"simdino"``, ``"simdinov2"``, ``"dino"``, or ``"dinov2"``.
-        augment: keys that differ from the preset, such as ``{"local_crops_number": 6}``; the key
-            ``preset`` among them replaces the argument.
-        seed: of the order, the crops, and the masks.
+        augment: keys to change in the preset, such as ``{"local_crops_number": 6}``. A key
+            ``preset`` among them overrides the argument.
+        seed: seed of the order, the crops, and the masks.
         rank, world_size: by default, at each ``iter()``, those of torch.distributed if it is
             initialized, or else those that torchrun has set.
-        patch_size: draws block-wise masks of patches of this many pixels for the global crops.
+        patch_size: side of a patch in pixels; if given, block-wise masks of patches are drawn for
+            the global crops.
         masks: keys that differ from the defaults of :class:`MaskGenerator`.
-        workers: threads; by default the share of this process in the cores, less one.
-        prefetch: batches that are made ahead. ``prefetch + 1`` batches is all the memory that the
-            loader takes, apart from what ``data`` caches.
+        workers: number of threads; by default this process's share of the cores, minus one.
+        prefetch: number of batches that are made ahead. The loader uses the memory of
+            ``prefetch + 1`` batches, plus that of caches requested in ``data``.
         output: ``"numpy"`` or ``"torch"``; torch tensors share the memory of the arrays.
-        pin_memory: torch tensors in page-locked memory, at the price of a copy.
-        max_bad_fraction: largest fraction of broken images, from 50 images on. Broken images are
-            replaced by others and listed in :attr:`broken`.
-        channels: values per pixel; with 3, gray is replicated and alpha dropped.
+        pin_memory: whether to return torch tensors in page-locked memory, which takes a copy.
+        max_bad_fraction: largest fraction of broken images, checked from 50 images on. Broken
+            images are replaced by others and listed in :attr:`broken`.
+        channels: channels per pixel; with 3, gray is replicated and alpha dropped.
         data: further keys of section ``data`` of a config file, such as ``{"cache": "encoded"}``.
 
-    Processes: an iterator belongs to the process that called ``iter()``, because threads do not
-    survive a fork. The loader itself can be forked and pickled (spawn); call ``iter()`` in the new
-    process.
+    An iterator belongs to the process that called ``iter()``, because threads do not survive a
+    fork. The loader itself can be forked and pickled (for spawned processes); call ``iter()`` in
+    the new process.
     """
 
     def __init__(
@@ -101,16 +102,16 @@ class MultiCropLoader:
             "prefetch": prefetch,
             "max_bad_fraction": max_bad_fraction,
         }
-        # After the last batch that was delivered; and whether the next iterator begins there, rather
-        # than with the epoch after it.
+        # The position after the last batch that was delivered, and whether the next iterator starts
+        # there rather than at the next epoch.
         self._position, self._fresh = (0, 0), True
         self._running: Optional[weakref.ref[_Epoch]] = None
-        # Threads that have reached the end of an epoch and are making the next one.
+        # A native loader whose threads are already preparing the next epoch.
         self._idle: Optional[tuple[tuple[int, int], int, Any]] = None
         self._check()
 
     def _check(self) -> None:
-        """Finds what is wrong with the options now rather than at the first batch."""
+        """Reports invalid options now rather than at the first batch."""
         images = len(self._data.get())
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 (got {self.batch_size})")
@@ -130,10 +131,11 @@ class MultiCropLoader:
             )
 
     def _settle(self) -> None:
-        """Takes the place of this process in a group that is younger than the loader. Lightning, for
-        one, forms the group in ``fit``; with the old place, every process would get every image."""
+        """Updates rank and world size if the process group was formed after the loader was created.
+        Lightning, for example, forms it in ``fit``; otherwise, every process would get every
+        image."""
         rank_is_given, workers = self._given
-        # Without a group, as in a worker that was spawned, the place is that of the process before.
+        # Without a group, as in a spawned worker, the rank of the pickled loader is kept.
         here = None if rank_is_given else group()
         if here in (None, (self.rank, self.world_size)):
             return
@@ -143,7 +145,8 @@ class MultiCropLoader:
         self._options.update(rank=here[0], world_size=here[1], workers=threads(workers))
 
     def __len__(self) -> int:
-        """Steps in an epoch; the images that remain at its end wait for the next one."""
+        """Returns the number of steps in an epoch. Images that remain at its end are left for the
+        next one."""
         return self._steps
 
     @property
@@ -152,8 +155,8 @@ class MultiCropLoader:
         return self._data.get()
 
     def __iter__(self) -> Iterator[Batch]:
-        """Begins an epoch: the one that was set, or the one after that of the last iterator, even
-        if that was left early. An iterator that has delivered nothing does not count."""
+        """Starts an epoch: the one that was set, or the one after that of the last iterator, even
+        if it was left early. An iterator that has delivered nothing does not count."""
         refuse_workers("MultiCropLoader")
         self._stop()
         self._settle()
@@ -164,8 +167,8 @@ class MultiCropLoader:
         return epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """The next ``iter()`` begins this epoch, or continues it after :meth:`load_state_dict`. So does
-        an iterator that has delivered nothing yet."""
+        """Makes the next ``iter()`` start this epoch, or continue it after :meth:`load_state_dict`.
+        The same holds for an iterator that has not delivered anything yet."""
         if epoch < 0:
             raise ValueError(f"the epoch must not be negative (got {epoch})")
         if epoch != self._position[0] or not self._fresh:
@@ -176,11 +179,13 @@ class MultiCropLoader:
 
     @property
     def sampler(self) -> "_Sampler":
-        """Has :meth:`set_epoch` for loops that call it there, as those of DINO and Lightning do."""
+        """An object with :meth:`set_epoch`, for loops that call it on a sampler, as those of DINO
+        and Lightning do."""
         return _Sampler(self)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position after the last batch that was delivered, for :meth:`load_state_dict`."""
+        """Returns the position after the last batch that was delivered, for
+        :meth:`load_state_dict`."""
         return {
             "version": _STATE_VERSION,
             "epoch": self._position[0],
@@ -191,12 +196,12 @@ class MultiCropLoader:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The next ``iter()`` begins at this position, at once and without replay, also with another
-        number of processes or threads.
+        """Makes the next ``iter()`` start at this position, without replaying batches. The number
+        of processes or threads may differ.
 
         Raises:
-            ValueError: if seed, batch size, or images are not those of the state: the batches that
-                follow would not be the ones that were left out.
+            ValueError: if seed, batch size, or images are not those of the state, because the
+                following batches would not be the ones that were left.
         """
         if state.get("version") != _STATE_VERSION:
             raise ValueError(f"the state has version {state.get('version')}, not {_STATE_VERSION}")
@@ -211,21 +216,21 @@ class MultiCropLoader:
         self._position, self._fresh = (epoch + step // len(self), step % len(self)), True
 
     def close(self) -> None:
-        """Ends the threads; they also end with the loader and the iterator."""
+        """Stops the threads, which otherwise stop with the loader and the iterator."""
         self._stop()
         if self._idle is not None:
             self._idle[2].close()
             self._idle = None
 
     def _stop(self) -> None:
-        """Ends the iterator that is under way."""
+        """Closes the current iterator."""
         running = self._running() if self._running is not None else None
         if running is not None:
             running.close()
         self._running = None
 
     def _mark(self) -> str:
-        """Differs if the images do: a digest of their number and of some of their names."""
+        """Returns a digest of the number of images and some of their names, to detect changes."""
         return hashlib.sha256(self.dataset.mark()).hexdigest()[:16]
 
     def _new(self, epoch: int, step: int) -> Any:
@@ -234,11 +239,12 @@ class MultiCropLoader:
         return native
 
     def _keep(self, native: Any, position: tuple[int, int]) -> None:
-        """Keeps threads whose next batch is at ``position``, for the iterator that begins there."""
+        """Keeps a native loader whose next batch is at ``position``, for an iterator that starts
+        there."""
         self._idle = (position, os.getpid(), native)
 
     def _take(self, position: tuple[int, int]) -> Any:
-        """Threads whose next batch is at ``position``."""
+        """Returns a native loader whose next batch is at ``position``."""
         if self._idle is not None:
             (at, process, native), self._idle = self._idle, None
             if at == position and process == os.getpid():
@@ -266,7 +272,7 @@ class MultiCropLoader:
         return batch.map(as_tensor) if self._as_torch else batch
 
     def __getstate__(self) -> dict[str, Any]:
-        # Threads stay in this process; the position goes along.
+        # Threads cannot be pickled; the position is kept.
         return {**self.__dict__, "_running": None, "_idle": None}
 
     def __repr__(self) -> str:
@@ -276,7 +282,7 @@ class MultiCropLoader:
 
 
 class _Sampler:
-    """What loops expect of a sampler of several processes."""
+    """The part of a distributed sampler's interface that training loops use."""
 
     def __init__(self, loader: MultiCropLoader) -> None:
         self.set_epoch = loader.set_epoch
@@ -318,11 +324,12 @@ class _Epoch:
         return batch
 
     def __len__(self) -> int:
-        """Batches that are left."""
+        """Returns the number of batches that are left."""
         return 0 if self._done else len(self._loader) - self._next[1]
 
     def move(self, position: tuple[int, int]) -> None:
-        """Begins elsewhere, unless it has begun. Lightning sets the epoch after ``iter()``."""
+        """Changes the start, unless a batch was delivered. Lightning sets the epoch after
+        ``iter()``."""
         if not self._begun:
             self._next = position
             if self._native is not None:
@@ -330,7 +337,7 @@ class _Epoch:
                 self._native = None
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Stops the threads."""
         self._done = True
         if self._native is not None:
             self._native.close()

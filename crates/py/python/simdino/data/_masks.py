@@ -10,7 +10,8 @@ from ._source import as_json
 
 
 class Masks(NamedTuple):
-    """The masks of B images, each with two global crops of T patches; m patches are hidden."""
+    """The masks of B images, each with two global crops of T patches, m of which are hidden in
+    total."""
 
     masks: Any
     """bool ``[2 * B, T]``: True where a patch is hidden, in the order of the global crops."""
@@ -25,16 +26,16 @@ class Masks(NamedTuple):
 class MaskGenerator:
     """Draws masks for the global crops of a batch.
 
-    A share of the crops is masked, with ratios that are spread evenly over a range; a mask is a
+    A fraction of the crops is masked, with ratios that are spread evenly over a range. A mask is a
     union of rectangles.
 
     Args:
-        grid: patches along a side of a crop, or (height, width).
+        grid: number of patches along a side of a crop, or (height, width).
         mask_probability: fraction of the global crops that are masked.
         mask_ratio: fraction of the patches that are hidden in a masked crop, (low, high).
-        min_patches: smallest area of a block.
-        min_aspect: aspect ratio of a block, which lies between this and its inverse.
-        seed: of the masks.
+        min_patches: smallest area of a block, in patches.
+        min_aspect: smallest aspect ratio of a block; the largest is its inverse.
+        seed: seed of the masks.
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class MaskGenerator:
         rank: Union[int, None] = None,
         world_size: Union[int, None] = None,
     ) -> Masks:
-        """The masks of one process in a step; ``batch_size`` counts the images of all processes.
+        """Returns the masks of one process in a step; ``batch_size`` counts the images of all
+        processes.
 
-        They are a function of (seed, epoch, step) and the batch size: all processes together draw
-        what one alone would.
+        The masks are a function of (seed, epoch, step) and the batch size: all processes together
+        draw the same masks as a single one.
         """
         rank, world_size = place(rank, world_size)
         key = (self.seed, epoch, step)

@@ -1,4 +1,4 @@
-"""Which part of a batch this process makes, and with how many threads."""
+"""The part of a batch that this process makes, and the number of threads that make it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Optional
 
 
 def place(rank: Optional[int], world_size: Optional[int]) -> tuple[int, int]:
-    """Rank and number of processes: as given, or those of the group, or one process."""
+    """Returns rank and number of processes: as given, or else those of the group, or a single
+    process."""
     if (rank is None) != (world_size is None):
         raise ValueError("give rank and world_size together, or neither")
     if rank is not None and world_size is not None:
@@ -19,8 +20,8 @@ def place(rank: Optional[int], world_size: Optional[int]) -> tuple[int, int]:
 
 
 def group() -> Optional[tuple[int, int]]:
-    """Rank and number of processes of torch.distributed, or those that torchrun has set, if there
-    are any."""
+    """Returns rank and number of processes of torch.distributed, or those that torchrun has set;
+    None without either."""
     distributed = getattr(sys.modules.get("torch"), "distributed", None)
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
@@ -30,7 +31,8 @@ def group() -> Optional[tuple[int, int]]:
 
 
 def threads(workers: Optional[int]) -> int:
-    """As given, or this process's share of the machine's cores, less one for the training loop."""
+    """Returns the number of threads: as given, or else this process's share of the machine's cores,
+    minus one for the training loop."""
     if workers is not None:
         return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -39,7 +41,7 @@ def threads(workers: Optional[int]) -> int:
 
 
 def refuse_workers(what: str) -> None:
-    """A DataLoader with workers would make every batch once in each of them."""
+    """Raises an error in a worker of a DataLoader: with several, each would make every batch."""
     utils = sys.modules.get("torch.utils.data")
     info = utils.get_worker_info() if utils is not None else None
     if info is not None and info.num_workers > 1:

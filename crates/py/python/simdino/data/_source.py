@@ -1,4 +1,4 @@
-"""Where images are, as the native part reads it."""
+"""The location of images, in the form that the native module reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Source = Union[Path, Mapping[str, Any], Sequence[Union[Path, Mapping[str, Any]]]
 
 
 def source_config(source: Source, options: Mapping[str, Any]) -> str:
-    """The options of a dataset as JSON.
+    """Returns the options of a dataset as JSON.
 
     ``source`` is a path; a mapping with ``path`` and, optionally, ``source`` (the format) and
     ``weight``; or a sequence of either, for a mix.
@@ -44,7 +44,7 @@ def _entry(part: Union[Path, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def as_json(options: Any, what: str) -> str:
-    """Options as JSON; ``what`` is their name in the sentence about a wrong one."""
+    """Returns options as JSON; ``what`` is their name in error messages."""
     try:
         return json.dumps(options, default=os.fspath)
     except (TypeError, ValueError) as error:
@@ -52,7 +52,8 @@ def as_json(options: Any, what: str) -> str:
 
 
 class OpenData:
-    """A dataset that is opened once in each process: an open one cannot follow a fork."""
+    """A dataset that is opened once in each process, because an open one does not survive a
+    fork."""
 
     def __init__(self, config: str, channels: int) -> None:
         self.config, self.channels = config, channels
@@ -60,7 +61,7 @@ class OpenData:
         self._process = -1
 
     def get(self) -> "_native.Dataset":
-        """The dataset of this process."""
+        """Returns the dataset of this process, which is opened if necessary."""
         if self._process != os.getpid():
             self._open = _native.Dataset(self.config, self.channels)
             self._process = os.getpid()

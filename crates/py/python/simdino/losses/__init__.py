@@ -1,12 +1,12 @@
 """The losses of SimDINO and SimDINOv2 in plain torch, for your own training loop.
 
 - :func:`coding_rate`: the coding rate and its closed-form gradient.
-- :class:`SimDINOLoss`, :class:`SimDINOv2Loss`: the losses, with the options of the program `simdino`
-  and the same numbers. They do not depend on the number of processes.
-- :class:`MCRLoss`: takes the place of the class of that name in the published code.
+- :class:`SimDINOLoss`, :class:`SimDINOv2Loss`: the losses, with the same options and results as in
+  the program `simdino`. They do not depend on the number of processes.
+- :class:`MCRLoss`: a replacement for the class of that name in the published code.
 
 They run on every device of torch, under autocast, and in DistributedDataParallel. Nothing is
-compiled, and torch is imported only with this module (torch >= 2.1).
+compiled, and only this module imports torch (torch >= 2.1).
 """
 
 try:

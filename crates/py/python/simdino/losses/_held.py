@@ -1,4 +1,4 @@
-"""The held trade-off: a weight of the similarity that keeps the coding rate on a path.
+"""The held trade-off: adapts the weight of the similarity so that the coding rate follows a path.
 
 With ``p`` the path, ``e = position - p`` of the last step, and ``r = min(m, d)`` for groups of
 ``m`` rows:
@@ -22,15 +22,16 @@ from torch import Tensor
 
 from ._weights import Options, Sizes, Weights
 
-_PROPORTIONAL = 6.0  # change of log c per position
-_INTEGRAL = 90.0  # change of log c per position and whole training
-_LONGEST_STEP = 0.02  # progress that a step counts for at most
-_LEAST = -3.0  # lower end of I
+_PROPORTIONAL = 6.0  # change of log c per unit of position
+_INTEGRAL = 90.0  # change of log c per unit of position over a whole training
+_LONGEST_STEP = 0.02  # largest progress that a step counts for
+_LEAST = -3.0  # lower bound of I
 
 
 @dataclass(frozen=True)
 class Path:
-    """The position on the path, ``log(gamma r / (2 s))``, and the upper end of ``I``."""
+    """The position on the path, ``log(gamma r / (2 s))``, the upper bound of ``I``, and the
+    fraction of the training that is done."""
 
     position: float
     log_rest: float
@@ -39,10 +40,10 @@ class Path:
 
 
 def path_at(options: Options, progress: float, weights: Weights, sizes: Sizes) -> Path:
-    """The path at a fraction of the training."""
+    """Returns the path at a fraction of the training."""
     done = min(progress / options.position_by, 1.0)
     position = options.position_start + done * (options.position_end - options.position_start)
-    # One direction fewer remains when the mean of a group is subtracted.
+    # Subtracting the mean of a group removes one direction.
     rows = sizes.rows - 1 if options.center_cov else sizes.rows
     directions = max(min(rows, sizes.width), 1)
     kappa = weights.alpha * sizes.rows / directions
@@ -63,7 +64,7 @@ class Held:
         self.recorded: Optional[float] = None
 
     def coeff(self, path: Path, like: Tensor) -> Tensor:
-        """The weight of this step, 0-dimensional."""
+        """Returns the weight of this step, 0-dimensional."""
         if self.state is None:
             return torch.full_like(like.detach(), math.exp(path.log_rest))
         if self.state.device != like.device:
@@ -80,7 +81,8 @@ class Held:
         self.recorded = path.progress
 
     def update(self, process_group=None) -> None:
-        """Takes over what was recorded, averaged over micro-batches and processes."""
+        """Updates the state with the recorded positions, averaged over micro-batches and
+        processes."""
         if self.sums is None:
             return
         sums, self.sums, self.recorded = self.sums, None, None

@@ -1,4 +1,4 @@
-"""``MCRLoss``, as the published code calls the loss of SimDINO."""
+"""``MCRLoss``, the loss of SimDINO under its name in the published code."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ._simdino import SimDINOLoss, _processes
 
 
 class MCRLoss(nn.Module):
-    """Takes the place of ``MCRLoss`` in the published code of SimDINO: the same arguments, inputs,
-    and results, and on one process the same numbers.
+    """A replacement for ``MCRLoss`` of the published code of SimDINO, with the same arguments,
+    inputs, and outputs and, on one process, the same values.
 
-    What is different: the coding rate is computed in single precision even under autocast, on the
-    smaller side, with a gradient in closed form, and a factorization that fails is retried and is
-    then an error rather than NaN.
+    Unlike there, the coding rate is computed in single precision even under autocast, from the
+    smaller Gram matrix, and with a closed-form gradient. A failed factorization is retried, and
+    finally raises an error instead of returning NaN.
 
-    And one thing can be, which you should know: in the published code, the covariance is that of
-    the images of one process but is divided by the number of all, so the loss, and what training
-    makes of it, depends on the number of GPUs. ``rate_groups`` says into how many groups the whole
-    batch is split, on any number of processes: 8 with a batch of 512 is the paper's run on 8 GPUs.
-    By default, each process is one group, as published, and a warning says so.
+    In the published code, the covariance is computed from the images of one process, but divided
+    by the number of all images, so the loss and the result of training depend on the number of
+    GPUs. ``rate_groups`` sets the number of groups that the whole batch is split into, independent
+    of the number of processes: 8 with a batch of 512 is the paper's run on 8 GPUs. By default, each
+    process is one group, as published, and with several processes, a warning is issued.
 
     Args:
         ncrops: number of views of the student.
-        reduce_cov: 1 for one covariance of the whole batch, as ``rate_groups=1``.
+        reduce_cov: 1 for one covariance of the whole batch, like ``rate_groups=1``.
         expa_type: 0 to spread the student's features, 1 for the mean of student and teacher.
         eps: the square of the paper's epsilon.
         coeff: weight of the similarity.
@@ -54,8 +54,8 @@ class MCRLoss(nn.Module):
         self.rate_groups = 1 if reduce_cov == 1 else rate_groups
 
     def forward(self, student_feat: Tensor, teacher_feat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``[ncrops * B, d]`` and ``[2 * B, d]``, view by view, to the loss, and the detached terms
-        of compression and expansion, all 0-dimensional."""
+        """Computes the loss, and the detached compression and expansion, all 0-dimensional, of
+        features ``[ncrops * B, d]`` and ``[2 * B, d]``, view by view."""
         width = student_feat.shape[-1]
         student = student_feat.reshape(self.ncrops, -1, width)
         teacher = teacher_feat.reshape(2, -1, width)

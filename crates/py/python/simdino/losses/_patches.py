@@ -1,4 +1,4 @@
-"""Further terms of SimDINOv2: masked patches, and KoLeo."""
+"""Additional terms of SimDINOv2: masked patches and KoLeo."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ _KOLEO = 1e-8
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Each row divided by its norm."""
+    """Divides each row by its norm."""
     square = x.square().sum(-1, keepdim=True)
     return x / square.clamp_min(_NORM * _NORM).sqrt()
 
 
 def in_working_precision(x: Tensor) -> Tensor:
-    """Double stays double, and everything else becomes single."""
+    """Converts all types except double precision to single precision."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def patch_loss(student: Tensor, teacher: Tensor, weights: Tensor, crops: int) -> Tensor:
-    """Minus the mean cosine of masked patches.
+    """Computes the negative mean cosine similarity of masked patches.
 
     Args:
-        student: outputs for the patches that the student did not see, ``[m, k]``.
-        teacher: outputs for the same patches, which the teacher saw, ``[m, k]``.
+        student: outputs for the patches that were masked for the student, ``[m, k]``.
+        teacher: outputs for the same patches, which were visible to the teacher, ``[m, k]``.
         weights: one over the number of masked patches in the same crop, ``[m]``
             (``mask_weights`` of a batch).
         crops: number of global crops, masked or not: ``2 B``.
 
     Returns:
-        A 0-dimensional tensor; every crop counts the same, and 0 without any masked patch.
+        A 0-dimensional tensor, in which every masked crop has the same weight; 0 without masked
+        patches.
     """
     if student.dim() != 2 or student.shape != teacher.shape or weights.shape != student.shape[:1]:
         raise ValueError(
@@ -47,11 +48,12 @@ def patch_loss(student: Tensor, teacher: Tensor, weights: Tensor, crops: int) ->
 
 
 def koleo(x: Tensor, groups: int = 1) -> Tensor:
-    """Pushes every feature away from its nearest neighbor in its group; the sum over views.
+    """Computes KoLeo, which pushes each feature away from the nearest neighbor in its group, summed
+    over views.
 
     Args:
         x: class tokens of the student's backbone for the global views, ``[views, B, D]``.
-        groups: neighbors are searched within each of so many parts of the batch.
+        groups: number of parts of the batch within which neighbors are searched.
     """
     views, batch, width = x.shape
     if batch % groups or batch // groups < 2:

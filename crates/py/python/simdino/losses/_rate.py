@@ -17,8 +17,8 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
-# Matrices with sides up to this are factorized in double precision: it takes no longer, and near a
-# collapse, where the identity is added to far larger numbers, it keeps digits.
+# Matrices up to this size are factorized in double precision. It takes no longer, and is more
+# accurate near a collapse, where the identity is added to far larger numbers.
 _SMALL = 128
 _DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 # Added to the diagonal after a failure, in units of its mean.
@@ -30,8 +30,8 @@ class FeatureError(ArithmeticError):
 
 
 class Rates(NamedTuple):
-    """Values ``[G]``, gradients ``[G, n, d]``, and how many retries they needed; 0-dimensional and
-    ``[n, d]`` for rows without groups."""
+    """Values ``[G]``, gradients ``[G, n, d]``, and the number of retries; values are 0-dimensional
+    and gradients ``[n, d]`` for rows without groups."""
 
     value: Tensor
     gradient: Tensor
@@ -39,24 +39,27 @@ class Rates(NamedTuple):
 
 
 def rate_floor(alpha: float, n: int) -> float:
-    """The coding rate of ``n`` equal rows of norm 1: ``1/2 log(1 + alpha n)``."""
+    """Returns the coding rate of ``n`` equal rows of norm 1: ``1/2 log(1 + alpha n)``."""
     return 0.5 * math.log1p(alpha * n)
 
 
 def rate_ceiling(alpha: float, n: int, d: int) -> float:
-    """The coding rate of ``n`` rows of norm 1 that spread evenly over ``min(n, d)`` directions."""
+    """Returns the coding rate of ``n`` rows of norm 1, spread evenly over ``min(n, d)``
+    directions."""
     return spread_over(min(n, d), alpha, n)
 
 
 def spread_over(directions: int, alpha: float, n: int) -> float:
-    """The coding rate of ``n`` rows of norm 1 that spread evenly over some directions."""
+    """Returns the coding rate of ``n`` rows of norm 1, spread evenly over ``directions``
+    directions."""
     if directions == 0:
         return 0.0
     return 0.5 * directions * math.log1p(alpha * n / directions)
 
 
 def rate_position(rate: Tensor | float, alpha: float, n: int, d: int) -> Tensor | float:
-    """Where ``rate`` is between floor (0, collapsed) and ceiling (1, evenly spread)."""
+    """Returns the position of ``rate`` between its floor (0, collapsed) and ceiling (1, evenly
+    spread)."""
     floor, ceiling = rate_floor(alpha, n), rate_ceiling(alpha, n, d)
     return (rate - floor) / max(ceiling - floor, 1e-6 * ceiling)
 
@@ -70,18 +73,18 @@ def coding_rate(
     precision: str = "fp32",
     process_group: Optional[torch.distributed.ProcessGroup] = None,
 ) -> Tensor:
-    """The coding rate of each group of rows; its backward pass is the closed form.
+    """Computes the coding rate of each group of rows, with a closed-form backward pass.
 
     Args:
-        z: features ``[n, d]`` or ``[G, n, d]``, of any floating point type.
+        z: features ``[n, d]`` or ``[G, n, d]``, of any floating-point type.
         eps: as in the published code, where it stands for the square of the paper's epsilon:
             ``alpha = d / (n eps)``. Give either this or ``alpha``.
         alpha: the factor of the covariance.
         center: whether to subtract the mean of each group first.
-        precision: ``"fp32"`` or ``"fp64"``, of the Gram matrix and the factorization; autocast has
-            no effect.
-        process_group: the processes whose rows together form each group. ``n`` stays the number of
-            rows of this process, so give ``alpha``. The gradient is multiplied by the number of
+        precision: ``"fp32"`` or ``"fp64"``, for the Gram matrix and the factorization; autocast
+            has no effect.
+        process_group: the processes whose rows together form each group. ``n`` remains the number
+            of rows of this process, so give ``alpha``. The gradient is multiplied by the number of
             processes, because DistributedDataParallel averages it.
 
     Returns:
@@ -89,7 +92,7 @@ def coding_rate(
 
     Raises:
         FeatureError: if features are not finite, or a factorization fails after all retries.
-        ValueError: for a wrong shape or option.
+        ValueError: if a shape or option is invalid.
     """
     if z.dim() not in (2, 3) or z.numel() == 0 or not z.is_floating_point():
         raise ValueError(
@@ -108,7 +111,7 @@ def coding_rate(
 
 
 def working_dtype(precision: str) -> torch.dtype:
-    """The type for a precision."""
+    """Returns the type for a precision."""
     try:
         return _DTYPES[precision]
     except KeyError:
@@ -123,17 +126,17 @@ def _autocasts_on_cpu() -> bool:
 
 
 def without_autocast(device: torch.device):
-    """A context in which autocast is off for this device."""
+    """Returns a context in which autocast is off for this device."""
     kind = device.type
     if kind not in ("cpu", "cuda", "xpu"):
-        return contextlib.nullcontext()  # no autocast in every version of torch
+        return contextlib.nullcontext()  # not all versions of torch have autocast for others
     if kind == "cpu" and not _autocasts_on_cpu():
-        return contextlib.nullcontext()  # which costs less
+        return contextlib.nullcontext()  # cheaper
     return torch.autocast(device_type=kind, enabled=False)
 
 
 class _CodingRate(torch.autograd.Function):
-    """Value forward, closed form backward, for ``[n, d]`` and ``[G, n, d]``."""
+    """The coding rate of ``[n, d]`` or ``[G, n, d]`` with a closed-form backward pass."""
 
     @staticmethod
     def forward(ctx, z, alpha, center, precision, process_group):
@@ -147,15 +150,16 @@ class _CodingRate(torch.autograd.Function):
 
 
 def _scaled(grad: Tensor, gradient: Tensor, z: Tensor) -> Tensor:
-    """The gradient of the loss for ``z``, from those of the loss and of the rates."""
+    """Returns the gradient of the loss with respect to ``z``, given that with respect to the rates,
+    ``grad``, and the gradient of the rates."""
     scale = grad if grad.dim() == 0 else grad.view(-1, 1, 1)
     scaled = gradient * scale.to(gradient.dtype)
-    # The closed form is a constant for autograd: with create_graph, it would be silently wrong.
+    # Autograd treats the closed form as a constant, so create_graph would be silently wrong.
     return _DifferentiableOnce.apply(scaled, z) if torch.is_grad_enabled() else scaled
 
 
 class _DifferentiableOnce(torch.autograd.Function):
-    """A gradient that depends on ``z`` in a way that autograd does not know."""
+    """Marks a gradient as dependent on ``z``, and raises an error if it is differentiated."""
 
     @staticmethod
     def forward(ctx, gradient, z):
@@ -167,7 +171,7 @@ class _DifferentiableOnce(torch.autograd.Function):
 
 
 class _Attached(torch.autograd.Function):
-    """Rates that were computed before, with their closed form as the backward pass."""
+    """Precomputed rates, with their closed-form gradient as the backward pass."""
 
     @staticmethod
     def forward(ctx, z, value, gradient):
@@ -180,7 +184,7 @@ class _Attached(torch.autograd.Function):
 
 
 def attached(z: Tensor, rates: Rates) -> Tensor:
-    """The values ``[G]`` as a function of ``z``, ``[G, n, d]``, that autograd knows."""
+    """Returns the values ``[G]`` as a differentiable function of ``z``, ``[G, n, d]``."""
     return _Attached.apply(z, rates.value, rates.gradient)
 
 
@@ -192,8 +196,9 @@ def rates_of_groups(
     process_group=None,
     other: Optional[Tensor] = None,
 ) -> Rates:
-    """Values and gradients for all groups ``[G, n, d]``, or for one, ``[n, d]``. Reads from the device
-    once, to check them, and ``other``, which must be finite, too. Called without autograd."""
+    """Returns values and gradients of all groups ``[G, n, d]``, or of one, ``[n, d]``. Synchronizes
+    with the device once, to check them and ``other``, which must be finite, too. Must be called
+    without autograd."""
     with without_autocast(z.device):
         work = z.to(working_dtype(precision))
         if center:
@@ -203,7 +208,7 @@ def rates_of_groups(
         matrix = _matrix(work, alpha, samples, process_group)
         lower, value, info = _factorize(matrix)
         retries = 0
-        if _is_bad(info, value, other):  # the one read from the device
+        if _is_bad(info, value, other):  # the only synchronization with the device
             if other is not None and not bool(other.isfinite().all()):
                 raise FeatureError("the similarity of the views is not finite")
             factors = (work, matrix, lower, value, info)
@@ -219,7 +224,7 @@ def rates_of_groups(
 
 def _is_bad(info: Tensor, value: Tensor, other: Optional[Tensor]) -> bool:
     if other is None and info.dim() == 0 and info.device.type == "cpu":
-        return info.item() != 0 or not math.isfinite(value.item())  # faster than the operators
+        return info.item() != 0 or not math.isfinite(value.item())  # faster than torch's operators
     bad = _failed(info, value).any()
     if other is not None:
         bad = bad | ~other.detach().isfinite().all()
@@ -227,7 +232,8 @@ def _is_bad(info: Tensor, value: Tensor, other: Optional[Tensor]) -> bool:
 
 
 def _failed(info: Tensor, value: Tensor) -> Tensor:
-    """Not 0 where the factorization failed; NaN where the value is not finite."""
+    """Returns a tensor that is nonzero where the factorization failed, and NaN where the value is
+    not finite."""
     return torch.sub(info, value, alpha=0)
 
 
@@ -241,7 +247,8 @@ def _centered(z: Tensor, process_group) -> Tensor:
 
 
 def _matrix(z: Tensor, alpha: float, samples: bool, process_group=None) -> Tensor:
-    """``I + alpha K``, ``[G, p, p]``, with the Gram matrix of the samples or of the features."""
+    """Returns ``I + alpha K``, ``[G, p, p]``, where ``K`` is the Gram matrix of the samples or of
+    the features."""
     left, right = (z, z.mT) if samples else (z.mT, z)
     eye = torch.eye(left.shape[-2], dtype=z.dtype, device=z.device)
     if process_group is None:
@@ -253,8 +260,9 @@ def _matrix(z: Tensor, alpha: float, samples: bool, process_group=None) -> Tenso
 
 
 def _factorize(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The lower factor, half the log-determinant ``[G]``, and ``[G]`` that is not 0 where there is none."""
-    small = matrix.shape[-1] <= _SMALL and matrix.device.type != "mps"  # which has no doubles
+    """Returns the lower factor, half the log-determinant ``[G]``, and ``[G]`` that is nonzero where
+    the factorization failed."""
+    small = matrix.shape[-1] <= _SMALL and matrix.device.type != "mps"  # no doubles on MPS
     lower, info = torch.linalg.cholesky_ex(matrix.double() if small else matrix)
     half = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return lower, half.to(matrix.dtype), info
@@ -262,7 +270,7 @@ def _factorize(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _gradient(lower: Tensor, z: Tensor, samples: bool, alpha: float) -> Tensor:
     if lower.shape[-1] <= _SMALL and lower.device.type == "cpu":
-        inverse = torch.cholesky_inverse(lower)  # one call; elsewhere, it waits for the device
+        inverse = torch.cholesky_inverse(lower)  # on other devices, this would synchronize
     else:
         eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
         inverse = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
@@ -270,11 +278,11 @@ def _gradient(lower: Tensor, z: Tensor, samples: bool, alpha: float) -> Tensor:
     inverse = inverse.to(z.dtype)
     left, right = (inverse, z) if samples else (z, inverse)
     product = torch.addmm if z.dim() == 2 else torch.baddbmm
-    return product(z, left, right, beta=0, alpha=alpha)  # without z, which has the right shape
+    return product(z, left, right, beta=0, alpha=alpha)  # beta=0 ignores z, except for its shape
 
 
 def _recover(z, matrix, lower, value, info, alpha, samples, across):
-    """Retries the groups that failed: with jitter, and then in double precision."""
+    """Retries failed groups: first with jitter, and then in double precision."""
     lower, value, retries = lower.double(), value.clone(), 0
     for group in _failed(info, value).nonzero().flatten().tolist():
         if not bool(z[group].isfinite().all()):
@@ -284,7 +292,8 @@ def _recover(z, matrix, lower, value, info, alpha, samples, across):
         mean = own.diagonal(dim1=-2, dim2=-1).mean()
         tries = [lambda jitter=jitter: own + eye * mean * jitter for jitter in _JITTERS]
         if matrix.dtype != torch.float64:
-            # A sum over processes is only converted: only this process may have failed.
+            # With several processes, the summed matrix is only converted: others may not have
+            # failed, so they would not take part in a new sum.
             rows = z[group : group + 1].double()
             tries.append(lambda: own.double() if across else _matrix(rows, alpha, samples))
         for attempt in tries:

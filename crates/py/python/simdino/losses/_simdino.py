@@ -1,15 +1,16 @@
 """The losses of SimDINO and SimDINOv2.
 
-``V`` views, the first 2 of them global; ``B`` images of this process and micro-batch; ``d`` width.
-With ``n`` the batch size of all processes and micro-batches together, and ``N`` rate groups:
+There are ``V`` views, the first 2 of which are global, ``B`` images of this process and
+micro-batch, and features of width ``d``. With the batch size ``n`` of all processes and
+micro-batches together, and ``N`` rate groups:
 
     compression = mean cosine of each teacher view with every other student view
     alpha = d / (n eps)        gamma = 1/n + 1/d, or as configured
     expansion = gamma * mean over 2 views and the groups of 1/2 logdet(I + alpha F^T F)
     loss = -coeff * compression - expansion
 
-``F`` are the ``n / N`` rows of a group. A group stands for one process of the published run; here,
-the groups are part of the loss, so that it is the same on any number of processes.
+``F`` holds the ``n / N`` rows of a group. A group stands for one process of the published run.
+Here, the groups are part of the loss, so that it is the same on any number of processes.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ GLOBAL_VIEWS = 2
 
 @dataclass
 class SimDINOOutput:
-    """The loss and what it was made of. All tensors are 0-dimensional; only ``loss`` has a gradient."""
+    """The loss and its parts. All tensors are 0-dimensional; only ``loss`` has a gradient."""
 
     loss: Tensor
     """To minimize."""
@@ -59,34 +60,35 @@ class SimDINOOutput:
 
 
 class SimDINOLoss(nn.Module):
-    """The loss of SimDINO: views of an image agree, and features of a batch spread.
+    """The loss of SimDINO, which makes views of an image agree and spreads the features of a batch.
 
     It has no parameters. The arguments are the keys of section ``simdino`` of a config file of the
-    program, with the same meaning and defaults; docs/OBJECTIVES.md explains them. There is one
-    exception: ``gamma="balanced"`` and its ``gamma_balance`` are of the program alone, because they
-    need the gradients of both parts after each step.
+    program, with the same meaning and defaults; docs/OBJECTIVES.md explains them. The only
+    exception is ``gamma="balanced"`` with ``gamma_balance``, which only the program supports,
+    because it needs the gradients of both terms after each step.
 
     Args:
-        eps, eps_end, eps_semantics: quantization error of the coding rate, its value at the end
-            of the training if it changes along a cosine, and whether it is that of the published
-            code (``"code"``), the square root of it (``"paper"``), or the variance of the noise
-            relative to that of evenly spread features in each direction (``"relative"``), so
-            that the rate does not depend on the width of wide features.
-        coeff, coeff_end: weight of the similarity, likewise.
-        coeff_rule: ``"scheduled"``, or ``"held"``: the weight is adapted so that the position of
-            the coding rate follows a path, without tuning. Then call :meth:`update` after each
-            optimizer step. ``position_start``, ``position_end``, ``position_by`` are the path.
+        eps, eps_end, eps_semantics: quantization error of the coding rate; its value at the end
+            of the training, if it changes along a cosine; and its meaning: that of the published
+            code (``"code"``), the square root of that (``"paper"``), or the variance of the noise
+            relative to that of evenly spread features in each direction (``"relative"``), with
+            which the rate does not depend on the width of wide features.
+        coeff, coeff_end: weight of the similarity, and its value at the end of the training.
+        coeff_rule: ``"scheduled"``, or ``"held"``, which adapts the weight so that the position
+            of the coding rate follows a path, without tuning. With ``"held"``, call :meth:`update`
+            after each optimizer step. ``position_start``, ``position_end``, and ``position_by``
+            define the path.
         gamma: weight of the coding rate: ``"code"``, ``"theorem"``, ``"ceiling"`` (with
-            ``gamma_ceiling``), or a number; ``"balanced"`` is refused.
-        expa_source: ``"mean_student_teacher"`` or ``"student"``, the features that spread.
-        rate_groups: number of groups that the batch of all processes is split into. 8 at a batch
-            of 512 is the paper's run.
-        group_rows: images of a group, instead of ``rate_groups``, which has no effect then. A group then stands for the whole
-            batch in the formulas, so that the loss does not depend on the batch size. A batch that is
-            not larger is one group.
+            ``gamma_ceiling``), or a number; ``"balanced"`` is not supported.
+        expa_source: the features that are spread: ``"mean_student_teacher"`` or ``"student"``.
+        rate_groups: number of groups that the batch of all processes is split into. 8 with a
+            batch of 512 is the paper's run.
+        group_rows: images per group, which replaces ``rate_groups``. A group then stands for the
+            whole batch in the formulas, so that the loss does not depend on the batch size. A
+            batch that is not larger is one group.
         center_cov: whether to subtract the mean of each group.
         loss_form: ``"neg_cos"`` or ``"half_sq_l2"``.
-        precision: ``"fp32"`` or ``"fp64"``, of the coding rate.
+        precision: ``"fp32"`` or ``"fp64"``, for the coding rate.
         process_group: the processes of the run; all of torch.distributed by default.
     """
 
@@ -147,9 +149,9 @@ class SimDINOLoss(nn.Module):
         progress: float = 0.0,
         batch_size: Optional[int] = None,
     ) -> SimDINOOutput:
-        """The loss of one (micro-)batch of this process, in single precision, or in double if the
-        features are double. Autocast has no effect. DistributedDataParallel averages the gradients
-        to those of the whole batch.
+        """Computes the loss of a (micro-)batch of this process, in single precision, or in double
+        precision if the features are. Autocast has no effect. Averaged by DistributedDataParallel,
+        the gradients are those of the whole batch.
 
         Args:
             student: unit rows ``[V, B, d]``, global views first, with gradients.
@@ -159,8 +161,8 @@ class SimDINOLoss(nn.Module):
                 ``B`` times the number of processes; give it when you accumulate gradients.
 
         Raises:
-            ValueError: if shapes are wrong or the batch does not split into the rate groups.
-            FeatureError: if features are not finite; the sentence names network and view.
+            ValueError: if shapes are invalid, or the batch cannot be split into the rate groups.
+            FeatureError: if features are not finite; the message names the network and view.
         """
         _check_features(student, teacher)
         with without_autocast(student.device):
@@ -172,7 +174,8 @@ class SimDINOLoss(nn.Module):
         options = self.options
         batch_size, groups, across = self._groups(student.shape[1], batch_size)
         rows = batch_size // options.groups(batch_size)
-        # Of a fixed size, a group is the batch of the formulas: they do not see how many there are.
+        # Groups of a fixed size take the place of the batch in the formulas, which then do not
+        # depend on the number of groups.
         sizes = Sizes(rows if options.group_rows else batch_size, rows, student.shape[2])
         weights = weights_at(options, progress, sizes)
         similarity = _compression(student, teacher, options.loss_form)
@@ -207,7 +210,7 @@ class SimDINOLoss(nn.Module):
         )
 
     def _coeff(self, weights: Weights, sizes: Sizes, progress, position, similarity):
-        """The weight of the similarity, and the path if there is one."""
+        """Returns the weight of the similarity, and the target position if there is one."""
         if self._held is None:
             return weights.coeff, None
         if self._held.recorded not in (None, progress):
@@ -221,7 +224,8 @@ class SimDINOLoss(nn.Module):
         return self._held.coeff(path, similarity), path.position
 
     def _groups(self, batch: int, batch_size: Optional[int]):
-        """Size of the whole batch, groups in this one, and the processes that a group spans."""
+        """Returns the size of the whole batch, the number of groups in this part of it, and the
+        processes that a group spans, if it spans several."""
         processes, group = _processes(self.process_group)
         whole = batch * processes if batch_size is None else batch_size
         groups = self.options.groups(whole)
@@ -243,13 +247,13 @@ class SimDINOLoss(nn.Module):
         return whole, batch // rows, None
 
     def update(self) -> None:
-        """Moves ``coeff_rule="held"`` on by a step. Call it after each optimizer step, in every
-        process; it waits for nothing. With ``"scheduled"`` it does nothing."""
+        """Advances ``coeff_rule="held"`` by a step. Call it after each optimizer step, in every
+        process. It does not synchronize with the device. With ``"scheduled"``, it does nothing."""
         if self._held is not None:
             self._held.update(self.process_group)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The state of ``held`` for ``state_dict``: a tensor of 4 doubles, or None."""
+        """Returns the state of ``held`` for ``state_dict``: a tensor of 4 doubles, or None."""
         return {"held": None if self._held is None else self._held.state}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -264,8 +268,8 @@ class SimDINOv2Loss(SimDINOLoss):
     Args:
         ibot_loss_weight: weight of the loss of masked patches.
         koleo_loss_weight: weight of KoLeo on the student's backbone; 0 leaves it out.
-        koleo_groups: neighbors are searched within each of so many parts of the whole batch.
-        **options: those of :class:`SimDINOLoss`.
+        koleo_groups: number of parts of the whole batch within which neighbors are searched.
+        **options: options of :class:`SimDINOLoss`.
     """
 
     def __init__(
@@ -293,7 +297,7 @@ class SimDINOv2Loss(SimDINOLoss):
         progress: float = 0.0,
         batch_size: Optional[int] = None,
     ) -> SimDINOOutput:
-        """As :meth:`SimDINOLoss.forward`, and:
+        """Computes the loss; see :meth:`SimDINOLoss.forward` for the other arguments.
 
         Args:
             student_patches, teacher_patches: outputs of the heads for the masked patches of the
@@ -335,7 +339,7 @@ def _add(output: SimDINOOutput, name: str, term: Tensor, weight: float) -> None:
 
 
 def _processes(process_group):
-    """Number of processes, and their group; 1 and None outside torch.distributed."""
+    """Returns the number of processes and their group; 1 and None outside torch.distributed."""
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
         return 1, None
@@ -344,8 +348,8 @@ def _processes(process_group):
 
 
 def _compression(student: Tensor, teacher: Tensor, form: str) -> Tensor:
-    """Mean similarity of each teacher view with every other student view, without a tensor of all
-    pairs of rows."""
+    """Returns the mean similarity of each teacher view with every other student view, without
+    storing all pairs of rows."""
     if form == "neg_cos":
         student, teacher = unit_rows(student), unit_rows(teacher)
     products = (teacher.transpose(0, 1) @ student.permute(1, 2, 0)).permute(1, 2, 0)  # [2, V, B]

@@ -1,4 +1,4 @@
-"""What follows from the options of the SimDINO loss, the sizes, and the position in the training."""
+"""The numbers that follow from the options of the SimDINO loss, the sizes, and the progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._rate import rate_ceiling, rate_floor, spread_over, working_dtype
 
 @dataclass(frozen=True)
 class Options:
-    """The options of :class:`simdino.losses.SimDINOLoss`, checked. Names as in a config file."""
+    """The validated options of :class:`simdino.losses.SimDINOLoss`, named as in a config file."""
 
     eps: float
     eps_end: Optional[float]
@@ -55,12 +55,12 @@ class Options:
         _one_of("expa_source", self.expa_source, ("student", "mean_student_teacher"))
         _one_of("loss_form", self.loss_form, ("neg_cos", "half_sq_l2"))
         if isinstance(self.gamma, str):
-            # "balanced" needs the gradients of both parts, which only the program computes.
+            # "balanced" needs the gradients of both terms, which only the program computes.
             _one_of("gamma", self.gamma, ("code", "theorem", "ceiling"))
         working_dtype(self.precision)
 
     def groups(self, batch_size: int) -> int:
-        """The number of groups of a batch."""
+        """Returns the number of groups of a batch."""
         rows = self.group_rows
         if rows is None:
             return int(self.rate_groups)
@@ -79,8 +79,8 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Images per step of the whole run (with ``group_rows``, of a group), rows per rate group, and width
-    of a feature."""
+    """Images per step of the whole run (with ``group_rows``, those of a group), rows per rate
+    group, and width of a feature."""
 
     batch_size: int
     rows: int
@@ -100,7 +100,7 @@ class Weights:
 
 
 def weights_at(options: Options, progress: float, sizes: Sizes) -> Weights:
-    """The numbers at a fraction of the training."""
+    """Returns the numbers at a fraction of the training."""
     if not 0.0 <= progress <= 1.0:
         raise ValueError(f"progress must be between 0 and 1 (got {progress})")
     eps = _cosine(options.eps, options.eps_end, progress)
@@ -128,8 +128,8 @@ def weights_at(options: Options, progress: float, sizes: Sizes) -> Weights:
 
 
 def rate_range(alpha: float, sizes: Sizes, centered: bool) -> tuple[float, float]:
-    """The coding rate at collapse and at its maximum. Subtracting the mean leaves nothing of equal
-    rows, and one direction fewer to spread over."""
+    """Returns the coding rate at collapse and at its maximum. Subtracting the mean turns equal rows
+    into zeros, and leaves one direction fewer to spread over."""
     if centered:
         return 0.0, spread_over(min(sizes.width, sizes.rows - 1), alpha, sizes.rows)
     return rate_floor(alpha, sizes.rows), rate_ceiling(alpha, sizes.rows, sizes.width)

@@ -1,2 +1,2 @@
-// ProcessGroupGloo.hpp includes this and uses nothing of it.
+// ProcessGroupGloo.hpp includes this header but uses nothing from it.
 #pragma once

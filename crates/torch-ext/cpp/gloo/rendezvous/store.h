@@ -1,4 +1,4 @@
-// The interface that ProcessGroupGloo.hpp derives its own store from. We never make one.
+// The interface that ProcessGroupGloo.hpp derives its own store from. We never create one.
 #pragma once
 
 #include <chrono>

@@ -1,4 +1,4 @@
-// What ProcessGroupGloo.hpp names of Gloo's transport; libtorch holds the definitions.
+// The part of Gloo's transport that ProcessGroupGloo.hpp uses; libtorch has the definitions.
 #pragma once
 
 namespace gloo::transport {

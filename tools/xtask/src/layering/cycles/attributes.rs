@@ -1,9 +1,9 @@
-//! What attributes say of the code below them: whether only test builds contain it.
+//! Attributes that determine whether only test builds contain an item.
 
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, ExprLit, Item, Lit, Meta, Stmt, Token};
 
-/// Whether only test builds contain what carries these attributes.
+/// Returns whether only test builds contain code with these attributes.
 pub fn only_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let path = attribute.path();
@@ -15,7 +15,7 @@ pub fn only_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Whether a `cfg` predicate holds in no build but a test build.
+/// Returns whether a `cfg` predicate holds only in test builds.
 fn needs_test(predicate: &Meta) -> bool {
     if predicate.path().is_ident("test") {
         return true;
@@ -30,7 +30,7 @@ fn needs_test(predicate: &Meta) -> bool {
     }
 }
 
-/// The file that a `#[path = "..."]` names.
+/// Returns the file that a `#[path = "..."]` attribute names.
 pub fn path_of(attributes: &[Attribute]) -> Option<String> {
     attributes.iter().find_map(|attribute| match &attribute.meta {
         Meta::NameValue(pair) if pair.path.is_ident("path") => match &pair.value {
@@ -41,12 +41,12 @@ pub fn path_of(attributes: &[Attribute]) -> Option<String> {
     })
 }
 
-/// Whether an attribute of this name is there.
+/// Returns whether there is an attribute of this name.
 pub fn has(attributes: &[Attribute], name: &str) -> bool {
     attributes.iter().any(|attribute| attribute.path().is_ident(name))
 }
 
-/// The attributes of an item.
+/// Returns the attributes of an item.
 pub fn of_item(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(item) => &item.attrs,
@@ -68,7 +68,7 @@ pub fn of_item(item: &Item) -> &[Attribute] {
     }
 }
 
-/// The attributes of a statement.
+/// Returns the attributes of a statement.
 pub fn of_statement(statement: &Stmt) -> &[Attribute] {
     match statement {
         Stmt::Local(statement) => &statement.attrs,

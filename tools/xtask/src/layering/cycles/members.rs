@@ -1,4 +1,5 @@
-//! Which file defines which function of a type: `impl` blocks may stand away from the type.
+//! The files that define the functions of a type, whose `impl` blocks may be in other files than
+//! the type.
 
 use syn::{ImplItem, Item, Type};
 
@@ -6,7 +7,7 @@ use super::attributes::{of_item, only_for_tests};
 use super::modules::{Crate, DefId, ModuleId, Space};
 use super::names::{inline_module, resolve, segments};
 
-/// Notes the functions and constants that the `impl` blocks of a module define.
+/// Records the functions and constants that the `impl` blocks of a module define.
 pub fn collect(krate: &mut Crate, items: &[Item], module: ModuleId) {
     for item in items.iter().filter(|item| !only_for_tests(of_item(item))) {
         match item {
@@ -38,7 +39,7 @@ fn name_of(item: &ImplItem) -> Option<String> {
     }
 }
 
-/// The definitions behind `T`, `&T` and `&mut T`.
+/// Returns the definitions behind `T`, `&T`, or `&mut T`.
 pub fn type_of(krate: &Crate, module: ModuleId, ty: &Type) -> Vec<DefId> {
     match ty {
         Type::Path(ty) if ty.qself.is_none() => {

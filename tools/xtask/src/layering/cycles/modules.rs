@@ -1,4 +1,4 @@
-//! The modules of one crate: which file each stands in, what it defines, what it imports.
+//! The modules of a crate, with the file, definitions, and imports of each.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub type FileId = usize;
 pub type ModuleId = usize;
 pub type DefId = usize;
 
-/// Names of types, of values and of macros do not meet.
+/// A namespace: types, values, and macros have separate ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Space {
     Type,
@@ -22,15 +22,15 @@ pub enum Space {
 
 pub const SPACES: [Space; 3] = [Space::Type, Space::Value, Space::Macro];
 
-/// What a name can stand for.
+/// The kind of a definition.
 #[derive(Debug)]
 pub enum Kind {
     Module(ModuleId),
-    /// With the names of its variants.
+    /// An enum with the names of its variants.
     Enum(Vec<String>),
-    /// A type or trait that is no value: with named fields, an alias.
+    /// A type or trait that is not a value, such as an alias or a struct with named fields.
     Type,
-    /// A tuple or unit struct, which is a value also.
+    /// A tuple or unit struct, which is also a value.
     TypeAndValue,
     Value,
     Macro,
@@ -47,14 +47,14 @@ impl Kind {
     }
 }
 
-/// A definition and the file that holds it.
+/// A definition, and the file that contains it.
 #[derive(Debug)]
 pub struct Def {
     pub file: FileId,
     pub kind: Kind,
 }
 
-/// Segments of a path. A leading `::` is a segment of that name, which no module defines.
+/// Segments of a path. A leading `::` is a segment of its own, which no module defines.
 pub type Segments = Vec<String>;
 
 #[derive(Clone, Debug)]
@@ -67,49 +67,49 @@ pub enum Target {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub target: Target,
-    /// The module inside which the name can be used; none for everywhere.
+    /// The module within which the name is visible; `None` if it is visible everywhere.
     pub within: Option<ModuleId>,
 }
 
-/// A module, or a block of a function that has items of its own.
+/// A module, or a block that contains items.
 #[derive(Debug)]
 pub struct Module {
     pub file: FileId,
-    /// `super`; none for the root and for blocks.
+    /// The parent module; `None` for the root and for blocks.
     pub parent: Option<ModuleId>,
-    /// Of a block, what lies around it.
+    /// The module or block that encloses a block.
     pub around: Option<ModuleId>,
     pub names: HashMap<String, Vec<Entry>>,
     pub globs: Vec<Entry>,
 }
 
-/// One parsed file and the module it is.
+/// A parsed file, and the module that it defines.
 pub struct Parsed {
     pub file: FileId,
     pub module: ModuleId,
     pub items: Vec<Item>,
 }
 
-/// What is known of a crate.
+/// The files, modules, and definitions of a crate.
 #[derive(Debug, Default)]
 pub struct Crate {
     pub files: Vec<PathBuf>,
     pub modules: Vec<Module>,
     pub defs: Vec<Def>,
-    /// Files with `impl` blocks that define this function or constant of this type.
+    /// The files whose `impl` blocks define a function or constant of a type.
     pub members: HashMap<(DefId, String), Vec<FileId>>,
 }
 
-/// The root of a crate.
+/// The root module of a crate.
 pub const ROOT: ModuleId = 0;
 
-/// Gives the text of a file, or why it cannot be read.
+/// Returns the text of a file, or `None` if there is no such file.
 pub type Read<'a> = &'a dyn Fn(&Path) -> Result<Option<String>>;
 
 /// Reads a crate from its root file.
 ///
 /// # Errors
-/// A file that is missing, cannot be read, or is not Rust.
+/// Returns an error if a file is missing, cannot be read, or cannot be parsed.
 pub fn load(root: &Path, read: Read<'_>) -> Result<(Crate, Vec<Parsed>)> {
     let mut loader = Loader { krate: Crate::default(), parsed: Vec::new(), read };
     let Some(text) = read(root)? else {
@@ -127,7 +127,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// Reads one file as a module; its own modules lie in `folder`.
+    /// Reads a file as a module, whose submodules are in `folder`.
     fn file(
         &mut self,
         path: &Path,
@@ -169,7 +169,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// The file of `mod name;`.
+    /// Returns the file of `mod name;`.
     fn declared_file(
         &mut self,
         item: &ItemMod,
@@ -208,7 +208,7 @@ impl Crate {
         self.modules.len() - 1
     }
 
-    /// Enters what an item other than a module brings into its module.
+    /// Adds the names that an item other than a module declares to its module.
     pub fn declare(&mut self, item: &Item, module: ModuleId) {
         let (name, vis, kind) = match item {
             Item::Const(item) => (&item.ident, &item.vis, Kind::Value),
@@ -269,7 +269,7 @@ impl Crate {
         }
     }
 
-    /// What a module itself defines under a name.
+    /// Returns what a module itself defines under a name.
     pub fn own(&self, module: ModuleId, name: &str, space: Space) -> Vec<DefId> {
         let entries = self.modules[module].names.get(name).into_iter().flatten();
         let defs = entries.filter_map(|entry| match entry.target {
@@ -279,7 +279,7 @@ impl Crate {
         defs.filter(|def| self.defs[*def].kind.is_in(space)).collect()
     }
 
-    /// The named module that `module` is, or that a block lies in.
+    /// Returns `module`, or the module that contains it if it is a block.
     pub fn named(&self, mut module: ModuleId) -> ModuleId {
         while let Some(around) = self.modules[module].around {
             module = around;
@@ -300,7 +300,7 @@ impl Crate {
     }
 }
 
-/// One name that a `use` brings in, or a glob (no name).
+/// A name that a `use` imports, or a glob, which has no name.
 #[derive(Debug)]
 pub struct Leaf {
     pub path: Segments,
@@ -308,13 +308,13 @@ pub struct Leaf {
     pub line: usize,
 }
 
-/// All names that a `use` brings in.
+/// Returns all names that a `use` imports.
 pub fn leaves(item: &ItemUse) -> Vec<Leaf> {
     let start = item.leading_colon.as_ref().map(|_| "::".to_owned());
     below(&item.tree, start.into_iter().collect())
 }
 
-/// The names of a branch of a `use`, with the path `before` it.
+/// Returns the names of a subtree of a `use`, with the path `before` it.
 fn below(tree: &UseTree, mut before: Segments) -> Vec<Leaf> {
     let leaf = |path: Segments, name: Option<String>, line| Leaf { path, name, line };
     match tree {
@@ -337,7 +337,8 @@ fn below(tree: &UseTree, mut before: Segments) -> Vec<Leaf> {
     }
 }
 
-/// Ends a path; `self` as its end is the path itself. Gives the name it ends with.
+/// Adds the last segment to a path, unless it is `self`, which stands for the path itself. Returns
+/// the name that the path ends with.
 fn with_last(path: &mut Segments, last: &syn::Ident) -> String {
     if last != "self" || path.is_empty() {
         path.push(last.to_string());
@@ -345,7 +346,7 @@ fn with_last(path: &mut Segments, last: &syn::Ident) -> String {
     path.last().cloned().unwrap_or_default()
 }
 
-/// The line on which something starts, counted from 1.
+/// Returns the line on which a span starts, counted from 1.
 pub fn line(span: proc_macro2::Span) -> usize {
     span.start().line
 }

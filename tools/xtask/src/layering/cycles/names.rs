@@ -1,4 +1,4 @@
-//! What a path means: the definitions behind imports, re-exports and globs.
+//! Name resolution: finds the definitions behind paths, through imports, re-exports, and globs.
 
 use std::collections::HashSet;
 
@@ -6,18 +6,18 @@ use syn::Ident;
 
 use super::modules::{Crate, DefId, Entry, Kind, ModuleId, ROOT, SPACES, Segments, Space, Target};
 
-/// Names that are being resolved; one that leads back to itself leads nowhere.
+/// Names that are being resolved. A name that leads back to itself resolves to nothing.
 type Busy = HashSet<(ModuleId, String, Space)>;
 
-/// The definitions that a path written in `module` can stand for: an enum for its variant, a type
-/// for its functions; several where a `cfg` chooses between them. None for modules and for what other
-/// crates define.
+/// Returns the definitions that a path written in `module` may refer to: the enum of a variant, or
+/// the type of a function. There are several if a `cfg` selects one of them. Modules and
+/// definitions of other crates are left out.
 pub fn resolve(krate: &Crate, module: ModuleId, path: &[String], space: Space) -> Vec<DefId> {
     let found = Names(krate).path(module, path, space, &mut Busy::new());
     found.into_iter().filter(|def| !matches!(krate.defs[*def].kind, Kind::Module(_))).collect()
 }
 
-/// The module behind `mod name { ... }` in `parent`.
+/// Returns the module of `mod name { ... }` in `parent`.
 pub fn inline_module(krate: &Crate, parent: ModuleId, name: &Ident) -> Option<ModuleId> {
     let file = krate.modules[parent].file;
     let modules = krate.own(parent, &name.to_string(), Space::Type);
@@ -27,11 +27,11 @@ pub fn inline_module(krate: &Crate, parent: ModuleId, name: &Ident) -> Option<Mo
     })
 }
 
-/// The look-ups that resolving is made of.
+/// The lookups of name resolution.
 struct Names<'a>(&'a Crate);
 
 impl Names<'_> {
-    /// What a path stands for, modules among them.
+    /// Returns what a path refers to, including modules.
     fn path(&self, module: ModuleId, path: &[String], space: Space, busy: &mut Busy) -> Vec<DefId> {
         let (starts, read) = self.start(module, path);
         let Some((first, rest)) = path[read..].split_first() else {
@@ -45,7 +45,8 @@ impl Names<'_> {
         found.into_iter().flat_map(|def| self.follow(def, rest, space, module, busy)).collect()
     }
 
-    /// Where `crate`, `self` and `super` at the head of a path lead, and how many of them there are.
+    /// Returns the module that `crate`, `self`, and `super` at the start of a path lead to, and the
+    /// number of these segments.
     fn start(&self, module: ModuleId, path: &[String]) -> (Option<ModuleId>, usize) {
         let mut at = None;
         let mut read = 0;
@@ -62,7 +63,8 @@ impl Names<'_> {
         (at, read)
     }
 
-    /// A name as written in `module`: blocks see what is around them, modules do not.
+    /// Resolves a name as written in `module`. Blocks see the names of their surroundings; modules
+    /// do not.
     fn lexical(&self, module: ModuleId, name: &str, space: Space, busy: &mut Busy) -> Vec<DefId> {
         let mut at = Some(module);
         while let Some(here) = at {
@@ -75,7 +77,7 @@ impl Names<'_> {
         if space == Space::Macro { self.textual_macro(module, name) } else { Vec::new() }
     }
 
-    /// Macros are also visible in the modules declared below them.
+    /// Resolves a macro by textual scope: it is also visible in modules declared after it.
     fn textual_macro(&self, module: ModuleId, name: &str) -> Vec<DefId> {
         let mut at = Some(self.0.named(module));
         while let Some(here) = at {
@@ -88,7 +90,7 @@ impl Names<'_> {
         Vec::new()
     }
 
-    /// The rest of a path, from a definition on.
+    /// Resolves the rest of a path, starting from a definition.
     fn follow(
         &self,
         def: DefId,
@@ -104,8 +106,8 @@ impl Names<'_> {
         found.into_iter().flat_map(|def| self.follow(def, after, space, from, busy)).collect()
     }
 
-    /// What a name means in a module, seen from module `from`: what it defines, else what it imports
-    /// by name, else what its globs bring.
+    /// Resolves a name in a module, as seen from module `from`: definitions come first, then
+    /// imports by name, then globs.
     fn name(
         &self,
         module: ModuleId,
@@ -126,7 +128,7 @@ impl Names<'_> {
                 foreign |= found.is_empty() && self.is_foreign(module, path, busy);
             }
         }
-        // A name imported from another crate hides what globs bring.
+        // A name imported from another crate shadows the names of globs.
         if found.is_empty() && !foreign {
             for glob in &self.0.modules[module].globs {
                 if self.is_visible(glob, from) {
@@ -140,12 +142,12 @@ impl Names<'_> {
         found
     }
 
-    /// Whether an import leads out of the crate.
+    /// Returns whether an import leads out of the crate.
     fn is_foreign(&self, module: ModuleId, path: &[String], busy: &mut Busy) -> bool {
         SPACES.into_iter().all(|space| self.path(module, path, space, busy).is_empty())
     }
 
-    /// What one glob brings under a name.
+    /// Returns what a glob imports under a name.
     fn glob(
         &self,
         module: ModuleId,
@@ -170,7 +172,7 @@ impl Names<'_> {
         found
     }
 
-    /// The modules and enums whose names a glob brings.
+    /// Returns the modules and enums whose names a glob imports.
     fn glob_sources(&self, module: ModuleId, path: &[String], busy: &mut Busy) -> Vec<DefId> {
         let (start, read) = self.start(module, path);
         match start {
@@ -179,13 +181,13 @@ impl Names<'_> {
         }
     }
 
-    /// The definition that a module is; `super::*` leads to it without its name.
+    /// Returns the definition of a module, which `super::*` refers to without naming it.
     fn def_of_module(&self, module: ModuleId) -> Option<DefId> {
         self.0.defs.iter().position(|def| matches!(def.kind, Kind::Module(one) if one == module))
     }
 
-    /// Whether a glob in module `from` sees this name of `module`. Names that come by globs are
-    /// checked where these are followed.
+    /// Returns whether a glob in module `from` sees this name of `module`. Names that come from
+    /// globs are checked when those globs are followed.
     fn shows(&self, module: ModuleId, name: &str, from: ModuleId) -> bool {
         let entries = self.0.modules[module].names.get(name);
         entries.is_none_or(|entries| entries.iter().any(|entry| self.is_visible(entry, from)))
@@ -205,7 +207,7 @@ impl Names<'_> {
     }
 }
 
-/// A path as the segments that it is resolved by.
+/// Returns the segments of a path.
 pub fn segments(path: &syn::Path) -> Segments {
     let start = path.leading_colon.as_ref().map(|_| "::".to_owned());
     start.into_iter().chain(path.segments.iter().map(|segment| segment.ident.to_string())).collect()

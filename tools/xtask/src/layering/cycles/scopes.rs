@@ -1,5 +1,5 @@
-//! Where a walk through a file stands: what hides the names of the module there, what `Self` is, and
-//! what was found to be used so far.
+//! The state of a walk through a file: which names are shadowed, what `Self` is, and the uses found
+//! so far.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,22 +9,22 @@ use super::members::type_of;
 use super::modules::{Crate, DefId, FileId, ModuleId, Segments, Space};
 use super::names::resolve;
 
-/// What one file uses of another: names, each with the line it is first used on.
+/// The names of another file that a file uses, each with the line of its first use.
 pub type Names = BTreeMap<String, usize>;
 
-/// From the file that uses to the file that defines.
+/// Uses, from the file that uses a name to the file that defines it.
 pub type Uses = BTreeMap<(FileId, FileId), Names>;
 
-/// Names that hide those of the module, inside a function or an item with parameters.
+/// Names that shadow those of the module inside a function or an item with parameters.
 pub enum Scope {
-    /// Variables, with their type where it is written beside them.
+    /// Variables, with the definitions of their types, if written.
     Variables(HashMap<String, Vec<DefId>>),
     /// Type parameters and constant parameters.
     Parameters(HashSet<String>),
 }
 
 impl Scope {
-    /// Of a function body, arm or closure, before its first variable.
+    /// Returns the scope of a function body, match arm, or closure before its first variable.
     pub fn variables() -> Self {
         Self::Variables(HashMap::new())
     }
@@ -36,7 +36,7 @@ impl Scope {
     }
 }
 
-/// Where a walk through a file stands.
+/// The state of a walk through a file.
 pub struct Place<'a> {
     pub krate: &'a mut Crate,
     pub file: FileId,
@@ -47,7 +47,7 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Notes a path as used.
+    /// Records the use of a path.
     pub fn path(&mut self, path: &Segments, space: Space, line: usize) {
         let Some(first) = path.first() else { return };
         if first == "Self" {
@@ -66,7 +66,7 @@ impl Place<'_> {
         }
     }
 
-    /// Notes a function or constant of a type, where just one file defines it.
+    /// Records the use of a function or constant of a type, if exactly one file defines it.
     pub fn member(&mut self, types: &[DefId], name: Option<&String>, line: usize) {
         let Some(name) = name else { return };
         for def in types {
@@ -86,7 +86,7 @@ impl Place<'_> {
         }
     }
 
-    /// Whether a variable or parameter has this name.
+    /// Returns whether a variable or parameter has this name.
     fn is_hidden(&self, name: &str, space: Space) -> bool {
         self.scopes.iter().any(|scope| match scope {
             Scope::Variables(names) => space == Space::Value && names.contains_key(name),
@@ -94,7 +94,7 @@ impl Place<'_> {
         })
     }
 
-    /// Makes a variable known to the innermost scope; `ty` is its type where one is written.
+    /// Adds a variable to the innermost scope; `ty` is its type, if written.
     pub fn bind(&mut self, name: &Ident, ty: Option<&Type>) {
         let types = ty.map(|ty| type_of(self.krate, self.module, ty)).unwrap_or_default();
         if let Some(Scope::Variables(names)) = self.scopes.last_mut() {
@@ -106,7 +106,7 @@ impl Place<'_> {
         self.self_types.last().cloned().unwrap_or_default()
     }
 
-    /// The type of `self`, or of a variable whose type is written.
+    /// Returns the type of `self`, or of a variable whose type is written.
     pub fn receiver(&self, receiver: &Expr) -> Vec<DefId> {
         let Expr::Path(path) = receiver else { return Vec::new() };
         let Some(name) = path.path.get_ident() else { return Vec::new() };
@@ -122,7 +122,7 @@ impl Place<'_> {
     }
 }
 
-/// The part of a path by which people know what it leads to: the type, else the last name.
+/// Returns the most recognizable part of a path: the type, or else the last name.
 fn shown(path: &Segments) -> &str {
     let is_type = |name: &&String| name.starts_with(char::is_uppercase);
     path.iter().find(is_type).or(path.last()).map_or("", String::as_str)

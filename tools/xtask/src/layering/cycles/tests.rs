@@ -1,10 +1,10 @@
-//! The check on made-up crates.
+//! Tests of the check on invented crates.
 
 use std::path::Path;
 
 use super::of_crate;
 
-/// The circles of a crate of these files; the first is its root.
+/// Returns the cycles of a crate with these files, the first of which is its root.
 fn circles(files: &[(&str, &str)]) -> Vec<String> {
     let read = |path: &Path| {
         let found = files.iter().find(|(name, _)| Path::new("src").join(name) == path);
@@ -13,7 +13,7 @@ fn circles(files: &[(&str, &str)]) -> Vec<String> {
     of_crate(&Path::new("src").join(files[0].0), Path::new("src"), &read).unwrap()
 }
 
-/// Asserts one circle whose edges are these, in order.
+/// Asserts that there is one cycle with these edges, in order.
 #[track_caller]
 fn one(files: &[(&str, &str)], edges: &[&str]) {
     let found = circles(files);
@@ -29,7 +29,7 @@ fn none(files: &[(&str, &str)]) {
 
 const ROOT: (&str, &str) = ("lib.rs", "mod a; mod b; mod c;");
 const EMPTY: (&str, &str) = ("c.rs", "");
-/// Uses `b` with no import, and defines what `b` may use back.
+/// Uses `b` without an import, and defines what `b` may use in turn.
 const A: (&str, &str) = ("a.rs", "pub struct A; pub fn fa() {}\nfn own() { crate::b::fb(); }");
 
 #[test]
@@ -65,7 +65,7 @@ fn two_circles_are_told_apart() {
 
 #[test]
 fn a_re_export_leads_to_the_file_that_defines() {
-    // b uses a's function by the names that the root and c give it.
+    // b uses a's function under the names that the root and c give it.
     let c = ("c.rs", "pub use crate::a::fa as renamed;");
     for path in ["crate::fa()", "super::fa()", "crate::c::renamed()", "crate::twice()"] {
         let root = ("lib.rs", "mod a; mod b; mod c; pub use a::fa; pub use c::renamed as twice;");
@@ -99,7 +99,7 @@ fn parent_and_child() {
         &["a/mod.rs:3 uses Child of a/child.rs", "a/child.rs:1 uses Trait of a/mod.rs"],
     );
     none(&[("lib.rs", "mod a;"), ("a/mod.rs", "mod child; pub trait Trait {}"), child]);
-    // The private import of a parent is a name of its child, too.
+    // A private import of a parent is visible in its child.
     let open = ("a/open.rs", "use super::*; fn open() -> Child { Child }");
     let parent = "mod child; mod open; use child::Child; pub trait Trait {}";
     one(
@@ -129,7 +129,7 @@ fn tests_and_comments_do_not_count() {
     ] {
         none(&[ROOT, A, ("b.rs", &format!("pub fn fb() {{}}\n{back}")), EMPTY]);
     }
-    // Other conditions are of the crate, and so is what is built without tests.
+    // Code under other conditions belongs to the crate, and so does code in builds without tests.
     for back in [
         "#[cfg(not(test))] use crate::a::A;",
         "#[cfg(any(test, feature = \"x\"))] use crate::a::A;",
@@ -147,7 +147,8 @@ fn globs() {
         let b = format!("use crate::a::*; pub fn fb() {{}} {code}");
         assert_eq!(circles(&[ROOT, A, ("b.rs", &b), EMPTY]).len(), 1, "{code}");
     }
-    // A glob of which nothing is used; private names do not come by it; other names win.
+    // A glob of which nothing is used, private names, which globs do not import, and names that
+    // shadow those of globs.
     for code in [
         "",
         "fn f() { own(); }",
@@ -160,7 +161,7 @@ fn globs() {
         let a = "pub struct A; pub fn fa() {}\nfn own() { crate::b::fb(); }";
         none(&[ROOT, ("a.rs", a), ("b.rs", &b), EMPTY]);
     }
-    // Through a re-exporting glob, and a glob that leads back to itself.
+    // Through a re-exported glob, and a glob that leads back to itself.
     let c = ("c.rs", "pub use super::a::*; pub use super::c::*;");
     let b = ("b.rs", "use super::c::*; pub fn fb() { fa() }");
     one(&[ROOT, A, b, c], &["a.rs:2 uses fb of b.rs", "b.rs:1 uses fa of a.rs"]);
@@ -197,7 +198,7 @@ fn variants_and_functions_of_types() {
 
 #[test]
 fn functions_in_an_impl_away_from_the_type() {
-    // a defines S; b adds to S a function, which a calls.
+    // a defines S; b adds a function to S, which a calls.
     let b = ("b.rs", "impl crate::a::S { pub fn added(&self) {} pub fn made() -> Self {} }");
     for code in [
         "impl S { fn f(&self) { self.added(); } }",
@@ -215,7 +216,7 @@ fn functions_in_an_impl_away_from_the_type() {
 
 #[test]
 fn shadowed_names() {
-    // Each file names something of its own, of another crate or of a function like a's items.
+    // Something in the file, in another crate, or in a function has the name of one of a's items.
     for code in [
         "use other::a::A;",
         "use ::a::A;",
@@ -232,11 +233,11 @@ fn shadowed_names() {
     ] {
         let b = format!("pub fn fb() {{}} {code}");
         none(&[ROOT, A, ("b.rs", &b), EMPTY]);
-        // Nor does a glob change that.
+        // A glob does not change that.
         let b = format!("use crate::a::*; pub fn fb() {{}} {code}");
         none(&[ROOT, A, ("b.rs", &b), EMPTY]);
     }
-    // Outside the function that hides it, the name is a's again.
+    // Outside the function that shadows it, the name refers to a's item again.
     for code in [
         "fn f() { let fa = fa(); }",
         "fn f() { { let fa = 1; } fa(); }",
@@ -261,7 +262,7 @@ fn inline_modules_and_blocks() {
         let b = format!("pub fn fb() {{}} {code}");
         assert_eq!(circles(&[ROOT, A, ("b.rs", &b), EMPTY]).len(), 1, "{code}");
     }
-    // The import of a module alone uses nothing in it.
+    // Importing a module alone does not use anything in it.
     none(&[ROOT, A, ("b.rs", "pub fn fb() {} use super::a;"), EMPTY]);
     none(&[ROOT, A, ("b.rs", "pub fn fb() {} fn f() { use crate::a; }"), EMPTY]);
 }
@@ -278,7 +279,7 @@ fn macros() {
         let b = format!("pub fn fb() {{}} {code}");
         assert_eq!(circles(&[ROOT, A, ("b.rs", &b), EMPTY]).len(), 1, "{code}");
     }
-    // A macro of another file: by its path, by the order of the text, and exported.
+    // A macro of another file, by its path, by textual order, and exported.
     let b = "macro_rules! helper { () => {} } pub(crate) use helper; fn f() { crate::a::fa() }";
     for call in ["crate::b::helper!();", "use crate::b::helper; fn g() { helper!(); }"] {
         let a = format!("pub fn fa() {{}} {call}");

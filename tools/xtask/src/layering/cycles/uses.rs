@@ -1,4 +1,4 @@
-//! Which file uses what of which other file.
+//! Finds what each file uses from other files.
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use syn::parse::Parser;
@@ -46,7 +46,7 @@ impl Walk<'_> {
         self.place.self_types.pop();
     }
 
-    /// The definition of the type or trait of this name.
+    /// Returns the definition of the type or trait of this name in the current module.
     fn named(&self, name: &Ident) -> Vec<DefId> {
         self.place.krate.own(self.place.module, &name.to_string(), Space::Type)
     }
@@ -57,7 +57,7 @@ impl Walk<'_> {
         visit::visit_path(self, path);
     }
 
-    /// A pattern with its written type.
+    /// Visits a pattern with a written type.
     fn typed(&mut self, pat: &Pat, ty: &Type) {
         self.visit_type(ty);
         match pat {
@@ -66,7 +66,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Statements of a block; its items are known from its beginning.
+    /// Visits the statements of a block, whose items are visible from its start.
     fn statements(&mut self, statements: &[Stmt]) {
         let outside = self.place.module;
         let items = statements.iter().filter_map(|statement| match statement {
@@ -83,7 +83,7 @@ impl Walk<'_> {
         self.place.module = outside;
     }
 
-    /// Code inside a macro, read as its arguments or as statements; else only its paths.
+    /// Visits the code inside a macro as arguments or as statements, or else only its paths.
     fn macro_code(&mut self, tokens: &TokenStream) {
         let arguments = Punctuated::<Expr, Token![,]>::parse_terminated;
         if let Ok(arguments) = arguments.parse2(tokens.clone()) {
@@ -95,7 +95,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Paths of two and more segments in tokens of an unknown grammar.
+    /// Visits paths of two or more segments in tokens of an unknown grammar.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path = Segments::new();
         let (mut colons, mut start) = (0, 0);
@@ -185,7 +185,8 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         }
     }
 
-    /// An import is a use, a re-export is none. What a glob brings is seen where it is used.
+    /// Records an import as a use, but not a re-export. Names of a glob are recorded where they are
+    /// used.
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         if !matches!(item.vis, Visibility::Inherited) {
             return;
@@ -242,7 +243,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         }
     }
 
-    /// The value is computed before its name is known.
+    /// Visits the value before the variable comes into scope.
     fn visit_local(&mut self, local: &'ast syn::Local) {
         if let Some(init) = &local.init {
             self.visit_local_init(init);
@@ -254,7 +255,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         self.typed(&typed.pat, &typed.ty);
     }
 
-    /// A name in a pattern is a variable, unless it is written like a constant or a variant.
+    /// Treats a name in a pattern as a variable, unless it is written like a constant or a variant.
     fn visit_pat_ident(&mut self, pat: &'ast syn::PatIdent) {
         let name = pat.ident.to_string();
         if name.starts_with(char::is_uppercase) {
