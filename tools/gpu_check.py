@@ -87,11 +87,12 @@ def repeated(check, method, precision, images):
 
     def differs():
         first, second = metrics(1), metrics(2)
-        if len(first) != len(second):
+        if not first or len(first) != len(second):
             return f"{len(first)} and {len(second)} lines are logged"
         for one, other in zip(first, second, strict=True):
-            for key in [key for key in one if one[key] != other.get(key)]:
-                return f"step {one['step']}: {key} is {one[key]}, and then {other.get(key)}"
+            for key in sorted(one | other):
+                if one.get(key) != other.get(key):
+                    return f"step {one['step']}: {key} is {one.get(key)}, and then {other.get(key)}"
         return None
 
     for turn in (1, 2):

@@ -120,7 +120,7 @@ pub fn table(config: &RunConfig) -> Vec<Row> {
         ("half of the local crops", shape.locals / 2),
         ("twice the local crops", 2 * shape.locals),
     ] {
-        if count != shape.locals {
+        if rows.iter().all(|row| row.shape.locals != count) {
             rows.push(with(change, locals(count)));
         }
     }

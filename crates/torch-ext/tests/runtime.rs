@@ -177,8 +177,6 @@ fn says_an_error() {
 
 #[test]
 fn a_trace_names_the_operators_that_ran_forward_and_backward() {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _alone = ONE_AT_A_TIME.lock().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("trace.json");
     let product = || -> torch_ext::Result<()> {

@@ -51,7 +51,11 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     };
     let mut rates = [0.0; 3];
     for (rate, who) in rates.iter_mut().zip(["simdino", "torchvision", "albumentations"]) {
-        *rate = script(&["loader", who])?["img_s"].as_f64().unwrap_or_default();
+        let measured = script(&["loader", who])?;
+        let Some(value) = measured["img_s"].as_f64() else {
+            return failed(format!("{SCRIPT} loader {who} printed no img_s: {measured}"));
+        };
+        *rate = value;
         println!("{who:<16} {rate:>8.1} images per second, two workers");
     }
     let (resume, loss) = (script(&["resume"])?, script(&["loss"])?);

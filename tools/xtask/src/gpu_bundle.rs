@@ -134,10 +134,15 @@ fn shards_of(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Subfolders of a bundle.
+const FOLDERS: [&str; 4] = ["configs", "tests", "peers", "shards"];
+
 /// Creates an empty folder with its subfolders. An existing folder is only emptied if it contains
-/// `gpu_check.py`, as those of earlier calls do.
+/// `gpu_check.py` and all subfolders, as those of earlier calls do.
 fn empty(out: &Path) -> Result<()> {
-    if out.join("gpu_check.py").exists() {
+    let is_bundle =
+        out.join("gpu_check.py").exists() && FOLDERS.iter().all(|name| out.join(name).is_dir());
+    if is_bundle {
         fs::remove_dir_all(out).context(|| format!("cannot empty {}", out.display()))?;
     } else if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return failed(format!(
@@ -145,8 +150,7 @@ fn empty(out: &Path) -> Result<()> {
             out.display()
         ));
     }
-    for folder in ["configs", "tests", "peers", "shards"] {
-        let folder = out.join(folder);
+    for folder in FOLDERS.map(|name| out.join(name)) {
         fs::create_dir_all(&folder).context(|| format!("cannot make {}", folder.display()))?;
     }
     Ok(())

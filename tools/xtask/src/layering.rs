@@ -132,7 +132,7 @@ fn sources(root: &Path) -> Result<Vec<(String, String)>> {
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
-        .take_while(|(_, line)| line.trim() != "#[cfg(test)]")
+        .take_while(|(_, line)| !line.starts_with("mod tests"))
         .filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 

@@ -164,13 +164,13 @@ impl RunConfig {
             (true, got) => check.that("head.prototypes", got >= 2, || {
                 format!("{method} needs 2 or more (got {got})")
             }),
-            (false, _) if head.out_dim == 1 => check.that("head.out_dim", false, || {
-                format!("{method} spreads features over directions, so it needs 2 or more (got 1)")
-            }),
             (false, got) => check.that("head.prototypes", got == 0, || {
                 format!("{method} has none: must be 0 (got {got})")
             }),
         }
+        check.that("head.out_dim", self.has_prototypes() || head.out_dim != 1, || {
+            format!("{method} spreads features over directions, so it needs 2 or more (got 1)")
+        });
         let masks = self.masks_patches() && self.ibot.loss_weight > 0.0;
         check.that("model.mask_token", self.model.mask_token || !masks, || {
             format!("{method} masks patches: must be true, or ibot.loss_weight 0")

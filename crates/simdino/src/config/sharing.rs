@@ -8,10 +8,11 @@ use super::sections::GROUP_ROWS;
 impl RunConfig {
     /// Returns a sentence for each value of the config that does not fit this number of processes.
     pub fn problems_of_sharing(&self, size: usize) -> Vec<String> {
-        if size == 1 {
+        let (batch, accumulate) = (self.train.batch_size, self.train.accumulate);
+        // A config without passes is refused by itself.
+        if size <= 1 || accumulate == 0 {
             return Vec::new();
         }
-        let (batch, accumulate) = (self.train.batch_size, self.train.accumulate);
         let parts = accumulate * size;
         let mut check = Check::default();
         check.that("train.batch_size", batch.is_multiple_of(parts), || {
