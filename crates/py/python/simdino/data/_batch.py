@@ -23,7 +23,7 @@ class BrokenImage:
     name: str
     """Name in its source."""
     reason: str
-    """What is wrong with it, in one line."""
+    """The reason, in one line."""
 
 
 @dataclass

@@ -20,7 +20,7 @@ class Masks(NamedTuple):
     weights: Any
     """float32 ``[m]``: one over the number of hidden patches of the same crop."""
     upper_bound: int
-    """``m`` is never larger, for this batch size; a size for buffers."""
+    """Upper bound of ``m`` for this batch size, for allocating buffers."""
 
 
 class MaskGenerator:

@@ -34,7 +34,7 @@ class SimDINOOutput:
     """The loss and its parts. All tensors are 0-dimensional; only ``loss`` has a gradient."""
 
     loss: Tensor
-    """To minimize."""
+    """The loss, to be minimized."""
     compression: Tensor
     """Mean similarity of different views, at most 1."""
     expansion: Tensor
@@ -50,7 +50,7 @@ class SimDINOOutput:
     gamma: float
     """Weight of the coding rate in this step."""
     retries: int
-    """How many further attempts the factorizations needed; not 0 means trouble ahead."""
+    """Number of repeated factorizations; above 0, the matrices are nearly singular."""
     path: Optional[float] = None
     """With ``coeff_rule="held"``, the position that the rule aims at."""
     patches: Optional[Tensor] = None
