@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use augment::rng::{Purpose, Rng};
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::config::LinearConfig;
+use super::loss::loss_and_gradient;
 use crate::adamw::AdamW;
 use crate::error::{Error, Result};
 use data::dense::IGNORE;
@@ -143,45 +144,6 @@ impl Trainee {
         tensors.extend(self.optimizer.tensors());
         tensors
     }
-}
-
-/// Computes the mean cross-entropy of `logits` `[B, K, h, w]`, upsampled to the size of `labels`
-/// `[B, H, W]` (uint8), over the pixels that are not ignored, and its gradient with respect to the
-/// logits.
-///
-/// Images are processed one by one, so that their upsampled logits stay in the cache; those of a
-/// whole batch would pass through memory many times. Bilinear interpolation is a matrix product
-/// along each side.
-fn loss_and_gradient(logits: &Tensor, labels: &Tensor) -> Result<(f64, Tensor)> {
-    let (small, size) = (logits.size(), labels.size());
-    let ignored = i64::from(IGNORE);
-    let [rows, columns] =
-        [(small[2], size[1]), (small[3], size[2])].map(|(from, to)| enlarging(from, to, logits));
-    let (rows, columns) = (rows?.f_tr()?, columns?);
-    let leaf = logits.f_detach()?.set_requires_grad(true);
-    let mut sum = Tensor::zeros([], (Kind::Double, logits.device()));
-    for image in 0..small[0] {
-        let enlarged = rows.f_matmul(&leaf.f_get(image)?.f_matmul(&columns)?)?; // [K, H, W]
-        let target = labels.f_get(image)?.f_unsqueeze(0)?.f_to_kind(Kind::Int64)?;
-        let loss = enlarged.f_unsqueeze(0)?.f_cross_entropy_loss(
-            &target,
-            None::<&Tensor>,
-            Reduction::Sum,
-            ignored,
-            0.0,
-        )?;
-        loss.f_backward()?;
-        sum += loss.f_detach()?;
-    }
-    let pixels = labels.f_ne(ignored)?.f_sum(Kind::Int64)?.f_to_kind(Kind::Double)?;
-    let gradient = leaf.grad().f_div(&pixels)?.f_to_kind(logits.kind())?;
-    Ok((f64::try_from(sum.f_div(&pixels)?)?, gradient))
-}
-
-/// Returns the matrix `[from, to]` that interpolates linearly from `from` to `to` values.
-fn enlarging(from: i64, to: i64, like: &Tensor) -> Result<Tensor> {
-    let each = Tensor::f_eye(from, (like.kind(), like.device()))?.f_view([1, from, from, 1])?;
-    Ok(each.f_upsample_bilinear2d([to, 1], false, None, None)?.f_view([from, to])?)
 }
 
 #[cfg(test)]

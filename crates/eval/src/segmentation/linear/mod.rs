@@ -4,6 +4,7 @@
 mod config;
 mod crops;
 mod head;
+mod loss;
 mod photometric;
 mod state;
 mod train;
