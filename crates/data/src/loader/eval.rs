@@ -7,7 +7,7 @@ use std::time::Duration;
 use ndarray::Array4;
 
 use super::BrokenImage;
-use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
+use super::pipeline::{Patience, Pipeline, WorkerPool};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use augment::{EvalTransform, RandomCrop};
@@ -31,7 +31,8 @@ pub struct EvalBatch {
 
 /// An iterator over [`EvalBatch`]es in the order of the indices. Broken images are skipped, so a
 /// batch can be smaller than requested; if all are broken, the only item is an error. If the
-/// dataset is stopped ([`Dataset::stop_on`]), the next item is [`Error::Interrupted`].
+/// dataset is stopped ([`Dataset::stop_on`]), the next item is [`Error::Interrupted`]. An error is
+/// the last item.
 pub struct EvalLoader {
     dataset: Arc<Dataset>,
     pipeline: Pipeline<Vec<Use>, EvalBatch>,
@@ -42,6 +43,8 @@ pub struct EvalLoader {
     held: Option<EvalBatch>,
     /// Broken images before the first batch.
     orphans: Vec<BrokenImage>,
+    /// Whether the last item has been returned.
+    ended: bool,
 }
 
 /// The index of an image and a number that seeds its random crop.
@@ -136,7 +139,12 @@ impl EvalLoader {
                 make(&all, transform, uses, workers_pool)
             })?;
         let ahead = batches.into_iter();
-        Ok(Self { dataset, pipeline, ahead, held: None, orphans: Vec::new() })
+        Ok(Self { dataset, pipeline, ahead, held: None, orphans: Vec::new(), ended: false })
+    }
+
+    /// Returns the broken images that no batch has listed: all images, if none could be read.
+    pub fn take_undelivered(&mut self) -> Vec<BrokenImage> {
+        std::mem::take(&mut self.orphans)
     }
 
     fn next_made(&mut self) -> Option<Result<EvalBatch>> {
@@ -149,7 +157,7 @@ impl EvalLoader {
         if stop() && self.pipeline.pending() > 0 {
             return Some(Err(Error::Interrupted));
         }
-        self.pipeline.next(&RetryPolicy { stop: &stop, grace: Duration::ZERO })
+        self.pipeline.next(&Patience { stop: &stop, grace: Duration::ZERO })
     }
 }
 
@@ -157,6 +165,17 @@ impl Iterator for EvalLoader {
     type Item = Result<EvalBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let item = self.next_item();
+        self.ended = !matches!(item, Some(Ok(_)));
+        item
+    }
+}
+
+impl EvalLoader {
+    fn next_item(&mut self) -> Option<Result<EvalBatch>> {
         loop {
             let mut made = match self.next_made() {
                 Some(Ok(made)) => made,
@@ -174,15 +193,13 @@ impl Iterator for EvalLoader {
             }
         }
     }
-}
 
-impl EvalLoader {
     fn last(&mut self) -> Option<Result<EvalBatch>> {
         if let Some(held) = self.held.take() {
             return Some(Ok(held));
         }
         let tried = self.orphans.len();
-        let BrokenImage { name: first, reason, .. } = self.orphans.drain(..).next()?;
+        let BrokenImage { name: first, reason, .. } = self.orphans.first()?.clone();
         Some(Err(Error::NoReadableImage { tried, first, reason }))
     }
 }

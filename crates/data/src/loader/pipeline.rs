@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const LAST_IMAGE: Duration = Duration::from_secs(5);
 
 /// Determines when a waiting thread gives up.
-pub(super) struct RetryPolicy<'a> {
+pub(super) struct Patience<'a> {
     /// Returns whether the run was asked to stop.
     pub(super) stop: &'a dyn Fn() -> bool,
     /// How long to keep waiting once `stop` returns true.
@@ -131,16 +131,16 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
     }
 
     /// Waits for the result of the oldest job. Returns `None` if there is no job.
-    pub(super) fn next(&mut self, retry: &RetryPolicy<'_>) -> Option<Result<O>> {
+    pub(super) fn next(&mut self, patience: &Patience<'_>) -> Option<Result<O>> {
         let receiver = self.pending.pop_front()?;
         let mut asked: Option<Instant> = None;
         loop {
             match receiver.recv_timeout(LOOK) {
                 Ok(result) => return Some(result),
                 Err(RecvTimeoutError::Disconnected) => return Some(Err(ended_early())),
-                Err(RecvTimeoutError::Timeout) if !(retry.stop)() => {}
+                Err(RecvTimeoutError::Timeout) if !(patience.stop)() => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    if asked.get_or_insert_with(Instant::now).elapsed() >= retry.grace {
+                    if asked.get_or_insert_with(Instant::now).elapsed() >= patience.grace {
                         self.interrupted = true;
                         return Some(Err(Error::Interrupted));
                     }
@@ -224,7 +224,7 @@ fn coordinate<J, O>(
 mod tests {
     use super::*;
 
-    const FOREVER: RetryPolicy<'static> = RetryPolicy { stop: &|| false, grace: Duration::ZERO };
+    const FOREVER: Patience<'static> = Patience { stop: &|| false, grace: Duration::ZERO };
 
     fn squares(workers: usize, ahead: usize) -> Pipeline<Vec<u64>, u64> {
         Pipeline::start(Some(workers), ahead, |job: Vec<u64>, workers_pool: &WorkerPool| {
@@ -317,8 +317,8 @@ mod tests {
         pipeline.submit(vec![4]);
         let asked = AtomicBool::new(false);
         let stop = || asked.swap(true, Ordering::Relaxed);
-        let retry = RetryPolicy { stop: &stop, grace: Duration::from_millis(10) };
-        let error = pipeline.next(&retry).unwrap().unwrap_err();
+        let patience = Patience { stop: &stop, grace: Duration::from_millis(10) };
+        let error = pipeline.next(&patience).unwrap().unwrap_err();
         assert!(matches!(error, Error::Interrupted), "{error:?}");
         let start = Instant::now();
         drop(pipeline);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::health::Health;
-use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
+use super::pipeline::{Patience, Pipeline, WorkerPool};
 use super::{BrokenImage, Crops};
 use crate::batch::BatchGeometry;
 use crate::config::DataConfig;
@@ -191,7 +191,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
     pub fn next_batch(&mut self) -> Result<Batch<P>> {
         self.refill();
         let stop = || self.dataset.is_stopped();
-        match self.pipeline.next(&RetryPolicy { stop: &stop, grace: GRACE }) {
+        match self.pipeline.next(&Patience { stop: &stop, grace: GRACE }) {
             Some(made) => self.deliver(made?),
             None => Err(Error::Worker { message: "no batch under way".into() }),
         }
@@ -324,7 +324,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
             used.push(outcome.used.map(|index| index as u64));
             broken.extend(outcome.broken);
         }
-        let masks = self.masks(&job)?;
+        let masks = self.masks(&job);
         let batch = used.into_iter().collect::<Result<_>>().map(|samples| Batch {
             global,
             local,
@@ -351,11 +351,11 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
         }
     }
 
-    fn masks(&self, job: &Job) -> Result<Option<Masks>> {
+    fn masks(&self, job: &Job) -> Option<Masks> {
         let Position { epoch, step } = job.position;
         let key = MaskKey { seed: self.seed, epoch, step };
         let draw = |masks: &MaskGenerator| masks.batch(key, self.geometry, job.micro);
-        Ok(self.views.masks.as_ref().map(draw))
+        self.views.masks.as_ref().map(draw)
     }
 
     /// Makes the crops of one row, using a replacement if the image is broken.

@@ -174,6 +174,7 @@ fn an_evaluation_that_is_asked_to_stop_ends_at_once() {
         flag.store(true, Ordering::Relaxed);
         let error = loader.next().unwrap().unwrap_err();
         assert!(matches!(error, Error::Interrupted), "{error:?}");
+        assert!(loader.next().is_none());
         drop(loader);
         drop(sender);
     }

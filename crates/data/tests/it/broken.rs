@@ -127,6 +127,8 @@ fn a_folder_of_broken_images_only_is_an_error() {
     let error = loader.next().unwrap().unwrap_err();
     assert!(matches!(error, Error::NoReadableImage { tried: 5, .. }), "{error:?}");
     assert!(loader.next().is_none());
+    let named: Vec<String> = loader.take_undelivered().into_iter().map(|b| b.name).collect();
+    assert_eq!(named, ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"]);
 }
 
 #[test]
