@@ -1,5 +1,6 @@
 //! Lists and reads the files of a folder, which may be inside a tar file.
 
+use std::fmt::Write;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,13 @@ pub(super) struct FoundFile {
 #[derive(Debug, Clone)]
 pub(super) enum Place {
     File(PathBuf),
-    InTar { tar: Arc<PathBuf>, start: u64, bytes: u64 },
+    InTar {
+        tar: Arc<PathBuf>,
+        /// Path within the archive, which only errors need.
+        member: PathBuf,
+        start: u64,
+        bytes: u64,
+    },
 }
 
 impl Place {
@@ -36,25 +43,29 @@ impl Place {
 
     /// Reads all bytes.
     pub(super) fn read(&self) -> Result<Vec<u8>> {
-        let most = MAX_IMAGE_BYTES;
-        let (path, bytes) = match self {
-            Self::File(path) => (path, self.bytes()),
-            Self::InTar { tar, bytes, .. } => (tar.as_ref(), *bytes),
-        };
+        let (most, bytes) = (MAX_IMAGE_BYTES, self.bytes());
         if bytes > most {
             let problem = format!("a file of {} MiB; at most {} are read", bytes >> 20, most >> 20);
-            return Err(Error::Path { path: path.clone(), problem });
+            return Err(Error::Path { path: self.path(), problem });
         }
         let read = || match self {
             Self::File(path) => std::fs::read(path),
-            Self::InTar { tar, start, bytes } => {
+            Self::InTar { tar, start, bytes, .. } => {
                 let mut file = File::open(tar.as_path())?;
                 file.seek(SeekFrom::Start(*start))?;
                 let mut content = vec![0; *bytes as usize];
                 file.read_exact(&mut content).map(|()| content)
             }
         };
-        read().map_err(|source| Error::Io { action: "read", path: path.clone(), source })
+        read().map_err(|source| Error::Io { action: "read", path: self.path(), source })
+    }
+
+    /// Returns the path of the file. An archive counts as a folder.
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            Self::InTar { tar, member, .. } => tar.join(member),
+        }
     }
 }
 
@@ -97,12 +108,23 @@ fn list_folder(folder: &Path) -> Result<Vec<FoundFile>> {
         };
         if entry.file_type().is_file() {
             let path = entry.path();
-            let name = path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned();
+            let name = name_of(path.strip_prefix(folder).unwrap_or(path));
             files.push(FoundFile { name, place: Place::File(path.to_path_buf()) });
         }
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
+}
+
+/// Returns a path as text. Bytes that are not UTF-8 are escaped as `\xNN`, so that different paths
+/// remain different.
+fn name_of(path: &Path) -> String {
+    let mut name = String::new();
+    for part in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        name.push_str(part.valid());
+        part.invalid().iter().for_each(|byte| _ = write!(name, "\\x{byte:02x}"));
+    }
+    name
 }
 
 fn list_tar(tar: &Path, inside: &Path) -> Result<Vec<FoundFile>> {
@@ -115,11 +137,12 @@ fn list_tar(tar: &Path, inside: &Path) -> Result<Vec<FoundFile>> {
         let path = entry.path().map_err(broken)?.into_owned();
         let path = path.strip_prefix("./").unwrap_or(&path);
         let Ok(name) = path.strip_prefix(inside) else { continue };
-        let name = name.to_string_lossy().into_owned();
+        let name = name_of(name);
         let hidden = name.split('/').any(|part| part.starts_with('.'));
         if entry.header().entry_type().is_file() && !hidden {
             let (start, bytes) = (entry.raw_file_position(), entry.size());
-            let place = Place::InTar { tar: Arc::clone(&shared), start, bytes };
+            let (tar, member) = (Arc::clone(&shared), path.to_path_buf());
+            let place = Place::InTar { tar, member, start, bytes };
             files.push(FoundFile { name, place });
         }
     }

@@ -227,14 +227,33 @@ fn a_folder_in_a_tar_is_a_folder() {
     let error =
         message(DenseSet::open(&tar.join("none"), &tar.join("other/labels"), two_classes()));
     assert!(error.contains("pack.tar") && error.contains("none"), "{error}");
+    // The archive loses its end after it was listed.
+    fs::File::options().write(true).open(&tar).unwrap().set_len(700).unwrap();
+    let error = message(set.load(1));
+    assert!(error.contains("pack.tar/pack/b.png"), "{error}");
+}
+
+#[test]
+fn names_that_are_not_utf8_remain_different() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    folder.image("a.png", (2, 1));
+    folder.labels("a.png", (2, 1), &[0, 1]);
+    for name in [b"\xFE.png", b"\xFF.png"] {
+        for kind in ["images", "labels"] {
+            let path = folder.path(kind);
+            fs::copy(path.join("a.png"), path.join(std::ffi::OsStr::from_bytes(name))).unwrap();
+        }
+    }
+    let set = folder.open(two_classes()).unwrap();
+    let names: Vec<String> = (0..set.len()).map(|index| set.name(index)).collect();
+    assert_eq!(names, [r"\xfe.png", r"\xff.png", "a.png"]);
+    assert_eq!(set.load(0).unwrap().labels.ids, [0, 1]);
 }
 
 #[test]
 fn camvid_as_it_is() {
-    let Some(packs) = std::env::var_os("SIMDINO_TEST_DATA").map(PathBuf::from) else {
-        eprintln!("skipped: SIMDINO_TEST_DATA names no folder of data packs");
-        return;
-    };
+    let Some(packs) = crate::support::packs() else { return };
     let tar = packs.join("camvid.tar/camvid");
     for (part, count) in [("train", 84), ("val", 36)] {
         let [images, labels] = ["images", "labels"].map(|kind| tar.join(part).join(kind));
