@@ -18,12 +18,12 @@ const PARTS: usize = 16;
 /// counts, and the overhead of the heap.
 const OVERHEAD: u64 = 160;
 
-type SourcePart = RwLock<HashMap<u32, Arc<Payload>>>;
+type Part = RwLock<HashMap<u32, Arc<Payload>>>;
 
 /// Cached images by index.
 pub(crate) struct Cache {
     kind: CacheKind,
-    parts: [SourcePart; PARTS],
+    parts: [Part; PARTS],
     bytes_left: AtomicU64,
 }
 
@@ -74,7 +74,7 @@ impl Cache {
         self.bytes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
-    fn part(&self, index: u32) -> &SourcePart {
+    fn part(&self, index: u32) -> &Part {
         &self.parts[index as usize % PARTS]
     }
 }

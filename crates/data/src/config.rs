@@ -194,9 +194,7 @@ impl DataConfig {
         check.not_negative("shard_cache_gb", self.shard_cache_gb);
         check.problems()
     }
-}
 
-impl DataConfig {
     /// Describes the images for messages: the path or paths, or "synthetic images".
     pub fn describe(&self) -> String {
         let of = |path: &Option<String>, source| match source {

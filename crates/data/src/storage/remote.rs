@@ -253,9 +253,9 @@ impl RetryPolicy {
                     return Err(Failure::Changed { path: path(), problem });
                 }
                 Ok(Err(RequestError::Store(error))) if is_final(&error) => {
-                    return Err(unread(first(&error)));
+                    return Err(unread(one_line(&error)));
                 }
-                Ok(Err(RequestError::Store(error))) => first(&error),
+                Ok(Err(RequestError::Store(error))) => one_line(&error),
                 Err(_) => format!("no whole answer within {} s", self.timeout.as_secs_f64()),
             };
             tried += 1;
@@ -282,8 +282,9 @@ fn is_final(error: &StoreError) -> bool {
     )
 }
 
-/// Formats an error and its causes in one line.
-fn first(error: &dyn std::error::Error) -> String {
+/// Formats an error and its causes in one line. Unlike [`base::error_chain`], it keeps all lines of a
+/// message, because the answer of a server may give the reason in its last ones.
+fn one_line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -150,12 +150,14 @@ fn a_batch_that_is_not_waited_for_is_the_next_one_or_none() {
     write(&dir.path().join("0000.png"), "text");
     let config = LoaderConfig { max_bad_fraction: 0.0, ..settings(12) };
     let mut loader = start(&folder(dir.path()), config, (0, 0));
-    let error = (0..10_000_000).find_map(|_| match loader.try_next_batch() {
-        Some(batch) => batch.err(),
-        None => {
-            std::thread::yield_now();
-            None
+    let mut next = || {
+        loop {
+            match loader.try_next_batch() {
+                Some(batch) => return batch,
+                None => std::thread::yield_now(),
+            }
         }
-    });
+    };
+    let error = (0..100).find_map(|_| next().err());
     assert!(matches!(error, Some(Error::TooManyBroken { .. })), "{error:?}");
 }

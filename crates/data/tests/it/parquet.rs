@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use data::{Dataset, SourceKind, open};
 use parquet::basic::Compression;
-use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::FileReader;
 use parquet::file::serialized_reader::SerializedFileReader;
-use parquet::file::writer::SerializedFileWriter;
+use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::parser::parse_message_type;
 use tempfile::tempdir;
 
@@ -54,36 +54,35 @@ fn write_parquet(path: &Path, schema: &str, told: Option<&str>, groups: &[Vec<Co
             let mut to = group.next_column().unwrap().unwrap();
             match column {
                 Column::Bytes(values, level) => {
-                    let present: Vec<ByteArray> =
-                        values.iter().flatten().map(|v| ByteArray::from(v.to_vec())).collect();
-                    let levels: Vec<i16> =
-                        values.iter().map(|v| if v.is_some() { *level } else { 0 }).collect();
-                    to.typed::<ByteArrayType>().write_batch(&present, Some(&levels), None).unwrap();
+                    let bytes = |value: &[u8]| ByteArray::from(value.to_vec());
+                    let values: Vec<_> = values.iter().map(|value| value.map(bytes)).collect();
+                    write_column::<ByteArrayType>(&mut to, &values, *level);
                 }
                 Column::Numbers(values, level) => {
-                    let present: Vec<i64> = values.iter().flatten().copied().collect();
-                    let levels: Vec<i16> =
-                        values.iter().map(|v| if v.is_some() { *level } else { 0 }).collect();
-                    to.typed::<Int64Type>().write_batch(&present, Some(&levels), None).unwrap();
+                    write_column::<Int64Type>(&mut to, values, *level);
                 }
                 Column::Floats(values, level) => {
-                    let present: Vec<f64> = values.iter().flatten().copied().collect();
-                    let levels: Vec<i16> =
-                        values.iter().map(|v| if v.is_some() { *level } else { 0 }).collect();
-                    to.typed::<DoubleType>().write_batch(&present, Some(&levels), None).unwrap();
+                    write_column::<DoubleType>(&mut to, values, *level);
                 }
-                Column::Truths(values, level) => {
-                    let present: Vec<bool> = values.iter().flatten().copied().collect();
-                    let levels: Vec<i16> =
-                        values.iter().map(|v| if v.is_some() { *level } else { 0 }).collect();
-                    to.typed::<BoolType>().write_batch(&present, Some(&levels), None).unwrap();
-                }
+                Column::Truths(values, level) => write_column::<BoolType>(&mut to, values, *level),
             }
             to.close().unwrap();
         }
         group.close().unwrap();
     }
     writer.close().unwrap();
+}
+
+/// Writes values with the definition level `level`; `None` is null.
+fn write_column<T: DataType>(
+    to: &mut SerializedColumnWriter<'_>,
+    values: &[Option<T::T>],
+    level: i16,
+) {
+    let present: Vec<T::T> = values.iter().flatten().cloned().collect();
+    let levels: Vec<i16> =
+        values.iter().map(|value| if value.is_some() { level } else { 0 }).collect();
+    to.typed::<T>().write_batch(&present, Some(&levels), None).unwrap();
 }
 
 /// Writes 3 row groups of 20 rows, which contain `picture(first)` and the following ones; one of

@@ -141,12 +141,12 @@ impl ChunkReader for Headers {
 }
 
 /// A whole column chunk in memory. For short columns, this takes one read instead of two per page.
-pub(super) struct SourcePart {
+pub(super) struct WholeChunk {
     start: u64,
     bytes: Bytes,
 }
 
-impl SourcePart {
+impl WholeChunk {
     pub(super) fn read(blob: &Shared, chunk: &ColumnChunkMetaData) -> Result<Self> {
         let (start, length) = chunk.byte_range();
         Ok(Self { start, bytes: blob.get_bytes(start, usize::try_from(length)?)? })
@@ -159,13 +159,13 @@ impl SourcePart {
     }
 }
 
-impl Length for SourcePart {
+impl Length for WholeChunk {
     fn len(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 }
 
-impl ChunkReader for SourcePart {
+impl ChunkReader for WholeChunk {
     type T = bytes::buf::Reader<Bytes>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {

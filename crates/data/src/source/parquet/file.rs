@@ -20,7 +20,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::super::labels::of_number;
 use super::super::notices::{Named, Notices};
-use super::chunk::{Shared, SourcePart, pages};
+use super::chunk::{Shared, WholeChunk, pages};
 use super::columns::{Columns, class_names};
 use super::pages::{Page, PageCache};
 use crate::error::{Error, Result};
@@ -177,7 +177,7 @@ impl ImageFile {
         chunk: &ColumnChunkMetaData,
         column: &mut Column,
     ) -> ParquetResult<()> {
-        let part = Arc::new(SourcePart::read(&self.blob, chunk)?);
+        let part = Arc::new(WholeChunk::read(&self.blob, chunk)?);
         let pages = SerializedPageReader::new(part, chunk, self.rows_of(group), None)?;
         let reader = get_column_reader(chunk.column_descr_ptr(), Box::new(pages));
         let level = chunk.column_descr().max_def_level();

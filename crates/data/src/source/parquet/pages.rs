@@ -84,11 +84,10 @@ impl PageCache {
             return Ok(page.clone());
         }
         let outcome = read().map(Arc::new);
-        let bytes = outcome.as_ref().map_or(usize::MAX, |page| page.bytes);
         let mut kept = self.kept();
-        match bytes <= self.limit {
-            true => kept.add(key, bytes),
-            false => drop(kept.pages.remove(&key)),
+        match &outcome {
+            Ok(page) if page.bytes <= self.limit => kept.add(key, page.bytes),
+            _ => drop(kept.pages.remove(&key)),
         }
         kept.shrink(self.limit);
         drop(kept);
@@ -172,8 +171,12 @@ mod tests {
 
     #[test]
     fn what_fails_or_is_too_large_is_not_kept() {
+        let fails = || Err(Error::Index { index: 0, len: 0 });
+        let unlimited = PageCache::new(f64::INFINITY);
+        (0..2).for_each(|page| assert!(unlimited.get((0, 0, page), fails).is_err()));
+        assert_eq!((unlimited.kept().pages.len(), unlimited.kept().bytes), (0, 0));
         let cache = PageCache::new(1000e-9);
-        assert!(cache.get((0, 0, 0), || Err(Error::Index { index: 0, len: 0 })).is_err());
+        assert!(cache.get((0, 0, 0), fails).is_err());
         assert!(cache.get((0, 0, 0), || Ok(page(10))).is_ok());
         assert!(cache.get((0, 0, 1), || Ok(page(5000))).is_ok());
         let kept = cache.kept();

@@ -54,24 +54,24 @@ pub(super) fn compressed(
     limits: &SpoolLimits,
 ) -> Result<(Members, Box<dyn Blob>)> {
     let mut archive = Archive::new(MultiGzDecoder::new(BufReader::new(Cursor::new(shard))));
-    let spool = Spool::new(shard.path(), limits);
-    let mut scan = Scan { path: shard.path(), spool: Some(spool), samples: Samples::default() };
+    let mut spool = Spool::new(shard.path(), limits);
+    let samples = Samples::default();
+    let mut scan = Scan { path: shard.path(), spool: Some(&mut spool), samples };
     scan.run(&mut archive)?;
     // Read everything after the last member, because the gzip checksum is verified only at the end.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|e| scan.broken(e))?;
-    let spool = scan.spool.take().unwrap_or_else(|| Spool::new(shard.path(), limits));
     Ok((scan.samples.finish(), spool.finish()?))
 }
 
 /// A scan of a shard, with the members found so far.
-struct Scan<'a> {
+struct Scan<'a, 'b> {
     path: &'a Path,
     /// Receives a copy of the images' bytes, if present.
-    spool: Option<Spool<'a>>,
+    spool: Option<&'b mut Spool<'a>>,
     samples: Samples,
 }
 
-impl Scan<'_> {
+impl Scan<'_, '_> {
     fn broken(&self, source: io::Error) -> Error {
         match failure_in(&source) {
             Some(failure) => failure.into(),
