@@ -11,9 +11,9 @@ use image::{ImageError, ImageFormat};
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 
 use crate::error::{Error, Result};
-use crate::parts::{Failure, MAX_IMAGE_BYTES, MAX_PIXELS, check_size};
+use crate::guess_format;
+use crate::parts::{Failure, MAX_IMAGE_BYTES, check_size};
 use crate::png::has_whole_palette;
-use crate::{guess_format, is_end_of_file};
 
 /// The pixels of a label image, row by row from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,13 +70,7 @@ fn read_png(bytes: &[u8]) -> Result<LabelImage> {
     let mut reader = decoder.read_info().map_err(decoding)?;
     let (width, height) = reader.info().size();
     let size = reader.output_buffer_size().unwrap_or(usize::MAX);
-    check_size(width, height, size as u64).map_err(|failure| match failure {
-        Failure::TooLarge { width, height } => {
-            Error::TooLarge { format: "png", width, height, max_pixels: MAX_PIXELS }
-        }
-        Failure::Truncated => Error::Truncated { format: "png" },
-        Failure::Image(source) => Error::Decode { format: "png", source },
-    })?;
+    check_size(width, height, size as u64).map_err(|failure| failure.into_error("png"))?;
     let mut buffer = vec![0; size];
     let frame = reader.next_frame(&mut buffer).map_err(decoding)?;
     let rows = buffer.chunks_exact(frame.line_size.max(1)).take(height as usize);
@@ -114,10 +108,7 @@ fn decoding(error: png::DecodingError) -> Error {
         png::DecodingError::IoError(error) => ImageError::IoError(error),
         error => ImageError::Decoding(DecodingError::new(ImageFormat::Png.into(), error)),
     };
-    match is_end_of_file(&source) {
-        true => Error::Truncated { format: "png" },
-        false => Error::Decode { format: "png", source },
-    }
+    Failure::Image(source).into_error("png")
 }
 
 #[cfg(test)]

@@ -73,24 +73,14 @@ pub fn read(bytes: &[u8]) -> Result<Raw> {
     // The decoders have no state that outlives this call, so a panic leaves nothing half-modified
     // behind.
     let decoded = catch_unwind(AssertUnwindSafe(|| read_as(bytes, kind)));
-    let failure = match decoded {
-        Ok(Ok((values, layout, orientation))) => {
-            return Ok(Raw { values, layout, orientation, format });
-        }
-        Ok(Err(failure)) => failure,
+    match decoded {
+        Ok(Ok((values, layout, orientation))) => Ok(Raw { values, layout, orientation, format }),
+        Ok(Err(failure)) => Err(failure.into_error(format)),
         Err(payload) => {
             let message = base::panic_message(payload.as_ref()).unwrap_or("no message").to_owned();
-            return Err(Error::DecoderPanic { format, message });
+            Err(Error::DecoderPanic { format, message })
         }
-    };
-    Err(match failure {
-        Failure::TooLarge { width, height } => {
-            Error::TooLarge { format, width, height, max_pixels: MAX_PIXELS }
-        }
-        Failure::Truncated => Error::Truncated { format },
-        Failure::Image(source) if is_end_of_file(&source) => Error::Truncated { format },
-        Failure::Image(source) => Error::Decode { format, source },
-    })
+    }
 }
 
 fn guess_format(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
@@ -133,22 +123,6 @@ fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Fail
     };
     let (values, layout) = raw::of_dynamic(image);
     Ok((values, layout, orientation))
-}
-
-/// Returns whether the decoder ran out of bytes, according to any error in the chain of causes.
-fn is_end_of_file(error: &ImageError) -> bool {
-    if let ImageError::IoError(io) = error {
-        return io.kind() == std::io::ErrorKind::UnexpectedEof;
-    }
-    let mut next = std::error::Error::source(error);
-    while let Some(reason) = next {
-        let io = reason.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof) {
-            return true;
-        }
-        next = reason.source();
-    }
-    false
 }
 
 #[cfg(test)]

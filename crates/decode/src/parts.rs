@@ -4,6 +4,7 @@ use image::ImageError;
 use image::error::{LimitError, LimitErrorKind};
 use image::metadata::Orientation;
 
+use crate::error::Error;
 use crate::raw::{Layout, Values};
 
 /// Maximum size of one image's pixels before they are converted to RGB, in bytes. It guards against
@@ -19,6 +20,20 @@ pub(crate) enum Failure {
     TooLarge { width: u32, height: u32 },
     Truncated,
     Image(ImageError),
+}
+
+impl Failure {
+    /// Returns the error for an image of this format.
+    pub(crate) fn into_error(self, format: &'static str) -> Error {
+        match self {
+            Self::TooLarge { width, height } => {
+                Error::TooLarge { format, width, height, max_pixels: MAX_PIXELS }
+            }
+            Self::Truncated => Error::Truncated { format },
+            Self::Image(source) if is_end_of_file(&source) => Error::Truncated { format },
+            Self::Image(source) => Error::Decode { format, source },
+        }
+    }
 }
 
 impl From<ImageError> for Failure {
@@ -40,4 +55,20 @@ pub(crate) fn check_size(width: u32, height: u32, bytes: u64) -> std::result::Re
         return Err(ImageError::Limits(LimitError::from_kind(kind)).into());
     }
     Ok(())
+}
+
+/// Returns whether the decoder ran out of bytes, according to any error in the chain of causes.
+fn is_end_of_file(error: &ImageError) -> bool {
+    if let ImageError::IoError(io) = error {
+        return io.kind() == std::io::ErrorKind::UnexpectedEof;
+    }
+    let mut next = std::error::Error::source(error);
+    while let Some(reason) = next {
+        let io = reason.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof) {
+            return true;
+        }
+        next = reason.source();
+    }
+    false
 }

@@ -26,12 +26,15 @@ impl Raw {
     /// Converts the image to the format that `pixels` requests.
     ///
     /// # Errors
-    /// Returns [`Error::Channels`] if the file has a different number of channels.
+    /// Returns [`Error::Channels`] if the file has a different number of channels, and
+    /// [`Error::Truncated`] if it has too few values.
     pub fn into_image(self, pixels: &PixelFormat) -> Result<Image> {
         let (format, found, expected) = (self.format, self.layout.channels, pixels.channels);
-        to_image(self.values, self.layout, pixels)
+        let sources = self.layout.sources(expected);
+        let sources = sources.ok_or(Error::Channels { format, found, expected })?;
+        to_image(self.values, self.layout, &sources, pixels)
             .map(|image| image.oriented(self.orientation))
-            .ok_or(Error::Channels { format, found, expected })
+            .ok_or(Error::Truncated { format })
     }
 
     /// Returns, for each channel of the file, the values of about `count` evenly spread pixels, as
@@ -103,25 +106,29 @@ impl Layout {
 /// The values of an image in a single array; see [`Layout`].
 pub(crate) type Values = DecodingResult;
 
-/// Converts values to the image that `pixels` requests. Returns `None` if the channels of `layout`
-/// do not match.
-fn to_image(values: Values, layout: Layout, pixels: &PixelFormat) -> Option<Image> {
-    let sources = layout.sources(pixels.channels)?;
+/// Converts values to the image that `pixels` requests, whose channels are those of `sources` in the
+/// file. Returns `None` if there are too few values.
+fn to_image(
+    values: Values,
+    layout: Layout,
+    sources: &[usize],
+    pixels: &PixelFormat,
+) -> Option<Image> {
     let Layout { width, height, channels, plane, .. } = layout;
     if let Values::U8(bytes) = values {
         let same = channels == pixels.channels && plane.is_none();
-        let bytes = match (same, sources.as_slice()) {
+        let bytes = match (same, sources) {
             (true, _) => bytes,
             // Gray photographs are common, so they are converted in one pass.
             (false, [0, 0, 0]) if channels == 1 => bytes.iter().flat_map(|&v| [v; 3]).collect(),
-            (false, sources) => gather(&bytes, layout, sources, |_, v| v),
+            (false, sources) => gather(&bytes, layout, sources, |_, v| v)?,
         };
         return Image::new(bytes, width, height, pixels.channels);
     }
     // `$low` and `$high` become 0 and 255 unless a range is requested.
     macro_rules! scaled {
         ($values:expr, $low:expr, $high:expr) => {
-            scale(&$values, layout, &sources, |c| pixels.range(c).unwrap_or([$low, $high]))
+            scale(&$values, layout, sources, |c| pixels.range(c).unwrap_or([$low, $high]))?
         };
     }
     macro_rules! integers {
@@ -151,7 +158,7 @@ fn scale<T: Copy + Into<f64>>(
     layout: Layout,
     sources: &[usize],
     range: impl Fn(usize) -> [f64; 2],
-) -> Vec<u8> {
+) -> Option<Vec<u8>> {
     let lines: Vec<[f64; 2]> = (0..sources.len())
         .map(|channel| {
             let [low, high] = range(channel);
@@ -167,22 +174,25 @@ fn scale<T: Copy + Into<f64>>(
 }
 
 /// Collects bytes pixel by pixel. `byte` converts a value, given the number of the requested
-/// channel. Missing values are left at 0.
+/// channel. Returns `None` if there are too few values.
 fn gather<T: Copy>(
     values: &[T],
     layout: Layout,
     sources: &[usize],
     byte: impl Fn(usize, T) -> u8,
-) -> Vec<u8> {
+) -> Option<Vec<u8>> {
     let count = layout.width as usize * layout.height as usize;
     let (step, stride) = layout.steps();
     let mut bytes = vec![0; count * sources.len()];
     for (channel, &source) in sources.iter().enumerate() {
-        let from = values.get(source * stride..).unwrap_or_default().iter().step_by(step);
+        let from = values.get(source * stride..)?.iter().step_by(step);
+        if from.len() < count {
+            return None;
+        }
         let to = bytes.iter_mut().skip(channel).step_by(sources.len());
         to.zip(from).for_each(|(to, &from)| *to = byte(channel, from));
     }
-    bytes
+    Some(bytes)
 }
 
 /// Takes an image of the `image` crate apart into its values and their layout.
@@ -210,4 +220,31 @@ pub(crate) fn of_dynamic(image: DynamicImage) -> (Values, Layout) {
         other => Values::U8(other.into_rgb8().into_raw()),
     };
     (values, layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_values_are_an_error() {
+        // 3 x 2 pixels of 2 channels, interleaved and in planes, as RGB, in which the last channel
+        // is ignored alpha, or with both channels.
+        for (plane, wanted, least) in
+            [(None, 2, 12), (None, 3, 11), (Some(6), 2, 12), (Some(6), 3, 6)]
+        {
+            let layout = Layout { width: 3, height: 2, channels: 2, plane, alpha: true };
+            for count in [0, least - 1, least] {
+                let pixels = PixelFormat { channels: wanted, ..PixelFormat::RGB };
+                for values in [Values::U8(vec![9; count]), Values::U16(vec![999; count])] {
+                    let (orientation, format) = (Orientation::NoTransforms, "tiff");
+                    let image = Raw { values, layout, orientation, format }.into_image(&pixels);
+                    match count < least {
+                        true => assert!(matches!(image, Err(Error::Truncated { .. })), "{image:?}"),
+                        false => assert_eq!(image.unwrap().dimensions(), (3, 2)),
+                    }
+                }
+            }
+        }
+    }
 }
