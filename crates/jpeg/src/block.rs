@@ -27,13 +27,13 @@ pub(crate) const PLACES: [[u8; 128]; BLOCKS] = {
 /// Number of lookups for which the bits of one refill are certain to suffice.
 const AT_ONCE: usize = (56 / PAIR_BITS) as usize;
 
-/// The tables of a component, and the DC coefficient (`mean`) of its previous block.
+/// The tables of a component, and the DC coefficient of its previous block (`prediction`).
 #[derive(Debug)]
 pub(crate) struct Coder<'a> {
     pub(crate) dc: &'a Table,
     pub(crate) ac: &'a Table,
     pub(crate) pairs: &'a Pairs,
-    pub(crate) mean: i16,
+    pub(crate) prediction: i16,
 }
 
 /// Decodes a block into block `place` of `group`, which must be all zeros. Returns the number of
@@ -50,10 +50,10 @@ pub(crate) fn decode(
     if symbol == Symbol::UNKNOWN {
         return LAST + 1;
     }
-    coder.mean = coder.mean.wrapping_add(symbol.number(bits.all()));
+    coder.prediction = coder.prediction.wrapping_add(symbol.number(bits.all()));
     bits.skip(symbol.length());
     let places = &PLACES[place % BLOCKS];
-    put(group, places, 0, coder.mean);
+    put(group, places, 0, coder.prediction);
 
     let (table, pairs) = (coder.ac, coder.pairs);
     let mut last = 0;

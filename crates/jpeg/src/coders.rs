@@ -71,7 +71,7 @@ impl Shared {
     pub(crate) fn coders(&self) -> Vec<Coder<'_>> {
         let coder = |&place: &usize| {
             let Codings { dc, ac, pairs } = &self.codings[place];
-            Coder { dc, ac, pairs, mean: 0 }
+            Coder { dc, ac, pairs, prediction: 0 }
         };
         self.places.iter().map(coder).collect()
     }

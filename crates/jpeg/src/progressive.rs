@@ -19,13 +19,13 @@ pub(crate) struct Spectrum<'a> {
     pub(crate) low: u8,
 }
 
-/// Reads the DC coefficient, down to the bit `low`. `mean` is that of the previous block of this
+/// Reads the DC coefficient, down to the bit `low`. `prediction` is that of the previous block of this
 /// component.
 #[inline(always)]
-pub(crate) fn first_mean(
+pub(crate) fn first_dc(
     bits: &mut Bits<'_>,
     table: &Table,
-    mean: &mut i16,
+    prediction: &mut i16,
     low: u8,
     (group, place): (&mut Group, usize),
 ) -> bool {
@@ -34,15 +34,15 @@ pub(crate) fn first_mean(
     if symbol == Symbol::UNKNOWN {
         return false;
     }
-    *mean = mean.wrapping_add(symbol.number(bits.all()));
+    *prediction = prediction.wrapping_add(symbol.number(bits.all()));
     bits.skip(symbol.length());
-    *coefficient(group, place, 0) = *mean << low;
+    *coefficient(group, place, 0) = *prediction << low;
     true
 }
 
 /// Reads the bit `low` of the DC coefficient.
 #[inline(always)]
-pub(crate) fn next_mean(bits: &mut Bits<'_>, low: u8, (group, place): (&mut Group, usize)) {
+pub(crate) fn next_dc(bits: &mut Bits<'_>, low: u8, (group, place): (&mut Group, usize)) {
     bits.refill();
     if bits.peek::<1>() == 1 {
         *coefficient(group, place, 0) |= 1 << low;

@@ -64,7 +64,7 @@ impl Kernel for Scan<'_> {
                         }
                         intervals.next(&mut segment)?;
                         bits = Bits::new(&segment);
-                        coders.iter_mut().for_each(|coder| coder.mean = 0);
+                        coders.iter_mut().for_each(|coder| coder.prediction = 0);
                     }
                     intervals.left -= 1;
                     for block in blocks {

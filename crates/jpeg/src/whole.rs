@@ -118,7 +118,7 @@ fn read_scans(header: &Header<'_>, grids: &mut [Coefficients]) -> Result<Vec<Qua
         };
         match (frame.progressive, scan.spectrum[0]) {
             (false, _) => reader.sequential(&Component::of_scan(header, &tables, &scan)?)?,
-            (true, 0) => reader.means(&tables)?,
+            (true, 0) => reader.dc(&tables)?,
             (true, _) => reader.spectrum(&tables)?,
         }
         let mut rest = reader.intervals.behind();
@@ -162,19 +162,19 @@ impl Reader<'_, '_> {
 
     /// Reads a progressive scan of DC coefficients.
     #[inline(always)]
-    fn means(&mut self, tables: &Tables<'_>) -> Result<()> {
+    fn dc(&mut self, tables: &Tables<'_>) -> Result<()> {
         let [high, low] = self.scan.bits;
         if high > 0 {
             return self.each_block(&mut (), |bits, (), _, block| {
-                progressive::next_mean(bits, low, block);
+                progressive::next_dc(bits, low, block);
                 true
             });
         }
         let table = |number| Table::new(&tables.dc(number, false)?, Class::Dc);
         let selected = self.scan.components.iter();
         let tables = selected.map(|one| table(one.dc)).collect::<Result<Vec<_>>>()?;
-        self.each_block(&mut Means([0; 4]), |bits, means, part, block| {
-            progressive::first_mean(bits, &tables[part], &mut means.0[part], low, block)
+        self.each_block(&mut Predictions([0; 4]), |bits, predictions, part, block| {
+            progressive::first_dc(bits, &tables[part], &mut predictions.0[part], low, block)
         })
     }
 
@@ -259,14 +259,14 @@ impl State for () {
 
 impl State for [Coder<'_>] {
     fn restart(&mut self) {
-        self.iter_mut().for_each(|coder| coder.mean = 0);
+        self.iter_mut().for_each(|coder| coder.prediction = 0);
     }
 }
 
 /// The DC coefficient of the previous block of each component.
-struct Means([i16; 4]);
+struct Predictions([i16; 4]);
 
-impl State for Means {
+impl State for Predictions {
     fn restart(&mut self) {
         self.0 = [0; 4];
     }
