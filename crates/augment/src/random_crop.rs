@@ -74,8 +74,11 @@ mod tests {
         let image = RgbImage::from_fn(60, 40, |x, y| Rgb([4 * x as u8, 6 * y as u8, 7]));
         let crop = RandomCrop::new(16, 3);
         let of = |number| crop.apply((&image).into(), number).unwrap();
-        assert_eq!((of(0).dimensions(), of(0)), ((16, 16), of(0)));
         let all: Vec<_> = (0..20).map(of).collect();
+        assert_eq!(all[0].dimensions(), (16, 16));
+        // What came before has no effect.
+        let again = RandomCrop::new(16, 3).apply((&image).into(), 7).unwrap();
+        assert!((0..20).all(|i| (all[i] == again) == (i == 7)));
         assert!((1..20).all(|i| all[i] != all[i - 1]));
         // Red increases to the right in the image, so it decreases in a mirrored crop.
         let mirrored = all.iter().filter(|crop| crop.data()[0] > crop.data()[3 * 15]).count();
