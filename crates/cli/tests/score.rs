@@ -92,6 +92,8 @@ fn davis() {
     let single = bench.ok(&[&args[..], &["--single-object"]].concat());
     assert!(single.starts_with("1 sequence, 1 object\n"), "{single}");
 
+    fs::write(bench.path("some.txt"), "cat\n\ncat\n").unwrap();
+    assert_eq!(table, bench.ok(&[&args[..], &["--sequences", "some.txt"]].concat()));
     fs::write(bench.path("some.txt"), "cat\n\ndog\n").unwrap();
     let said = bench.fails(1, &[&args[..], &["--sequences", "some.txt"]].concat());
     assert_eq!(said.lines().count(), 1);

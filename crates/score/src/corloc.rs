@@ -60,17 +60,17 @@ pub fn corloc(truth: &GroundTruth, detections: &Detections) -> Result<CorLoc> {
 
 /// Returns the boxes of each image's objects, without crowds.
 fn objects(truth: &GroundTruth) -> Result<Vec<Vec<BBox>>> {
-    let places = truth.image_places();
+    let indices = truth.image_indices();
     let mut objects = vec![Vec::new(); truth.images().len()];
     for (index, annotation) in truth.annotations().iter().enumerate() {
         if annotation.iscrowd {
             continue;
         }
-        let place = places[&annotation.image_id];
-        let shape = of_annotation(annotation, &truth.images()[place], Kind::Box);
+        let image = indices[&annotation.image_id];
+        let shape = of_annotation(annotation, &truth.images()[image], Kind::Box);
         let shape = shape.map_err(|source| truth.error(index, source))?;
         let (Shape::Box(bbox) | Shape::Mask(_, bbox)) = shape;
-        objects[place].push(bbox);
+        objects[image].push(bbox);
     }
     Ok(objects)
 }
@@ -78,12 +78,12 @@ fn objects(truth: &GroundTruth) -> Result<Vec<Vec<BBox>>> {
 /// Returns the box with the highest score in each image.
 fn best_boxes(truth: &GroundTruth, detections: &Detections) -> Result<Vec<Option<BBox>>> {
     let mut best: Vec<Option<(f64, BBox)>> = vec![None; truth.images().len()];
-    for (index, place) in images_of(detections, truth)?.into_iter().enumerate() {
+    for (index, image) in images_of(detections, truth)?.into_iter().enumerate() {
         let detection = &detections.list()[index];
-        let bbox = box_of_detection(detection, &truth.images()[place]);
+        let bbox = box_of_detection(detection, &truth.images()[image]);
         let bbox = bbox.map_err(|source| detections.error(index, source))?;
-        if best[place].is_none_or(|(score, _)| detection.score > score) {
-            best[place] = Some((detection.score, bbox));
+        if best[image].is_none_or(|(score, _)| detection.score > score) {
+            best[image] = Some((detection.score, bbox));
         }
     }
     Ok(best.into_iter().map(|best| best.map(|(_, bbox)| bbox)).collect())

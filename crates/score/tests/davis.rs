@@ -60,7 +60,7 @@ fn each_object_of_each_sequence() {
 #[test]
 fn some_sequences_alone() {
     let mut options = Options::default();
-    options.sequences = vec!["two".to_owned()];
+    options.sequences = vec!["two".to_owned(); 2];
     let report = score(&fixture("davis/truth"), &fixture("davis/results"), &options).unwrap();
     assert_eq!(report.objects.len(), 3);
     assert!(report.objects.iter().all(|object| object.sequence == "two" && object.frames == 3));

@@ -9,7 +9,7 @@ use super::accumulate::{CategoryCurves, category_curves};
 use super::matching::{AreaMatches, Instance, Matched, descending, match_area};
 use super::options::{AREAS, Options};
 use super::results::Detections;
-use super::shapes::{self, Sized};
+use super::shapes::{self, Measured};
 use super::summary::Summary;
 use super::truth::GroundTruth;
 use crate::{EntryError, Result};
@@ -34,9 +34,9 @@ pub fn evaluate(
     detections: &Detections,
     options: &Options,
 ) -> Result<Summary> {
-    let places = truth.image_places();
+    let indices = truth.image_indices();
     let truth_images: Vec<usize> =
-        truth.annotations().iter().map(|annotation| places[&annotation.image_id]).collect();
+        truth.annotations().iter().map(|annotation| indices[&annotation.image_id]).collect();
     let detection_images = images_of(detections, truth)?;
     let truths = shapes::of_truth(truth, &truth_images, options.kind)?;
     let detected = shapes::of_detections(detections, truth, &detection_images, options)?;
@@ -62,14 +62,14 @@ pub fn evaluate(
 
 /// Returns the index of each detection's image in the ground truth.
 pub(crate) fn images_of(detections: &Detections, truth: &GroundTruth) -> Result<Vec<usize>> {
-    let places = truth.image_places();
-    let places = detections.list().iter().enumerate().map(|(index, detection)| {
-        places.get(&detection.image_id).copied().ok_or_else(|| {
+    let indices = truth.image_indices();
+    let images = detections.list().iter().enumerate().map(|(index, detection)| {
+        indices.get(&detection.image_id).copied().ok_or_else(|| {
             let (image, truth) = (detection.image_id.clone(), truth.name().to_owned());
             detections.error(index, EntryError::UnknownImage { image, truth })
         })
     });
-    places.collect()
+    images.collect()
 }
 
 /// Groups annotations and detections by category and image. Images are ranked by their ids, which
@@ -82,10 +82,10 @@ fn groups(
     options: &Options,
 ) -> Result<BTreeMap<(usize, usize), Group>> {
     let mut order: Vec<usize> = (0..truth.images().len()).collect();
-    order.sort_by_key(|&place| &truth.images()[place].id);
+    order.sort_by_key(|&image| &truth.images()[image].id);
     let mut ranks = vec![0; order.len()];
-    order.iter().enumerate().for_each(|(rank, &place)| ranks[place] = rank);
-    let categories = truth.category_places();
+    order.iter().enumerate().for_each(|(rank, &image)| ranks[image] = rank);
+    let categories = truth.category_indices();
     let mut groups: BTreeMap<(usize, usize), Group> = BTreeMap::new();
     for (index, annotation) in truth.annotations().iter().enumerate() {
         let category = categories[&annotation.category_id];
@@ -122,8 +122,8 @@ fn rank(indices: &mut Vec<usize>, detections: &Detections, count: usize) {
 /// Matches the detections of a group with its instances, for each area range.
 fn compare(
     group: &Group,
-    truths: &[Sized],
-    detected: &[Sized],
+    truths: &[Measured],
+    detected: &[Measured],
     crowd: impl Fn(usize) -> bool,
 ) -> [AreaMatches; AREAS.len()] {
     let instances: Vec<Instance> = group

@@ -30,20 +30,20 @@ impl Shape {
 
 /// A shape and its area, which decides whether it is small, medium, or large.
 #[derive(Debug)]
-pub(super) struct Sized {
+pub(super) struct Measured {
     pub(super) shape: Shape,
     pub(super) area: f64,
 }
 
 /// Returns the shape and the area of each annotation.
-pub(super) fn of_truth(truth: &GroundTruth, places: &[usize], kind: Kind) -> Result<Vec<Sized>> {
-    let list = truth.annotations().par_iter().zip(places).enumerate();
-    let shapes = list.map(|(index, (annotation, &place))| {
-        let shape = of_annotation(annotation, &truth.images()[place], kind)
+pub(super) fn of_truth(truth: &GroundTruth, images: &[usize], kind: Kind) -> Result<Vec<Measured>> {
+    let list = truth.annotations().par_iter().zip(images).enumerate();
+    let shapes = list.map(|(index, (annotation, &image))| {
+        let shape = of_annotation(annotation, &truth.images()[image], kind)
             .map_err(|source| truth.error(index, source))?;
         let area = annotation.area.ok_or(EntryError::Missing { key: "area" });
         let area = area.map_err(|source| truth.error(index, source))?;
-        Ok(Sized { shape, area })
+        Ok(Measured { shape, area })
     });
     shapes.collect()
 }
@@ -76,12 +76,12 @@ pub(crate) fn of_annotation(
 pub(super) fn of_detections(
     detections: &Detections,
     truth: &GroundTruth,
-    places: &[usize],
+    images: &[usize],
     options: &Options,
-) -> Result<Vec<Sized>> {
-    let list = detections.list().par_iter().zip(places).enumerate();
-    let shapes = list.map(|(index, (detection, &place))| {
-        of_detection(detection, &truth.images()[place], options)
+) -> Result<Vec<Measured>> {
+    let list = detections.list().par_iter().zip(images).enumerate();
+    let shapes = list.map(|(index, (detection, &image))| {
+        of_detection(detection, &truth.images()[image], options)
             .map_err(|source| detections.error(index, source))
     });
     shapes.collect()
@@ -91,9 +91,9 @@ fn of_detection(
     detection: &Detection,
     image: &Image,
     options: &Options,
-) -> std::result::Result<Sized, EntryError> {
+) -> std::result::Result<Measured, EntryError> {
     if let (Kind::Box, Some(bbox)) = (options.kind, detection.bbox) {
-        return Ok(Sized { shape: Shape::Box(bbox), area: bbox.area() });
+        return Ok(Measured { shape: Shape::Box(bbox), area: bbox.area() });
     }
     let key = if options.kind == Kind::Box { "bbox" } else { "segmentation" };
     let segmentation = detection.segmentation.as_ref().ok_or(EntryError::Missing { key })?;
@@ -106,7 +106,7 @@ fn of_detection(
     if options.kind == Kind::Mask && options.box_areas {
         area = detection.bbox.map_or(area, |bbox| bbox.area());
     }
-    Ok(Sized { shape, area })
+    Ok(Measured { shape, area })
 }
 
 /// Returns the box of a detection, or the box around its mask.

@@ -144,7 +144,7 @@ impl GroundTruth {
         distinct(&name, "categories", categories.iter().map(|category| category.id))?;
         distinct(&name, "annotations", annotations.iter().map(|annotation| annotation.id))?;
         let truth = Self { name, images, categories, annotations };
-        let (images, categories) = (truth.image_places(), truth.category_places());
+        let (images, categories) = (truth.image_indices(), truth.category_indices());
         for (index, annotation) in truth.annotations.iter().enumerate() {
             let failed = |source| Err(truth.error(index, source));
             let (image, category) = (&annotation.image_id, annotation.category_id);
@@ -197,13 +197,13 @@ impl GroundTruth {
     }
 
     /// Maps the id of each image to its index in [`GroundTruth::images`].
-    pub(crate) fn image_places(&self) -> HashMap<&ImageId, usize> {
-        self.images.iter().enumerate().map(|(place, image)| (&image.id, place)).collect()
+    pub(crate) fn image_indices(&self) -> HashMap<&ImageId, usize> {
+        self.images.iter().enumerate().map(|(index, image)| (&image.id, index)).collect()
     }
 
     /// Maps the id of each category to its index in [`GroundTruth::categories`].
-    pub(super) fn category_places(&self) -> HashMap<i64, usize> {
-        self.categories.iter().enumerate().map(|(place, category)| (category.id, place)).collect()
+    pub(super) fn category_indices(&self) -> HashMap<i64, usize> {
+        self.categories.iter().enumerate().map(|(index, category)| (category.id, index)).collect()
     }
 
     /// Returns the error for the annotation at `index`.

@@ -1,5 +1,6 @@
 //! Scores a folder of video object segmentations.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -20,7 +21,8 @@ pub struct Options {
     /// Whether every pixel but 0 belongs to one object, as in DAVIS 2016, where the object has the
     /// number 255. Otherwise, each number is an object of its own, and 255 is none.
     pub single_object: bool,
-    /// The sequences to score; empty means all of the ground truth.
+    /// The sequences to score, each once even if it is listed several times; empty means all of the
+    /// ground truth.
     pub sequences: Vec<String>,
 }
 
@@ -99,10 +101,12 @@ struct Sequence {
 /// Returns [`Error::Sequence`] if a sequence, a frame, or an object does not fit the ground truth,
 /// and [`Error::Read`] or [`Error::Png`] if a file cannot be read.
 pub fn score(truth: &Path, results: &Path, options: &Options) -> Result<Report> {
-    let names = match options.sequences.as_slice() {
+    let mut names = match options.sequences.as_slice() {
         [] => sequence_names(truth)?,
         names => names.to_vec(),
     };
+    let mut listed = HashSet::new();
+    names.retain(|name| listed.insert(name.clone()));
     let open = |name: &String| open(name, truth, results, options.single_object);
     let sequences = names.par_iter().map(open).collect::<Result<Vec<_>>>()?;
     // All frames of all sequences are scored in one parallel loop to keep all threads busy.

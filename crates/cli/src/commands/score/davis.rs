@@ -62,15 +62,19 @@ pub fn run(args: &DavisArgs) -> Result<()> {
     answer(&text(&report))
 }
 
-/// Reads the names of sequences from a file, one per line.
+/// Reads the names of sequences from a file, one per line. A repeated name counts once.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read or contains no name.
 pub fn sequences(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path);
     let text = text.context(|| format!("{}: cannot read the sequences", path.display()))?;
-    let names = text.lines().map(str::trim).filter(|name| !name.is_empty());
-    let names: Vec<String> = names.map(str::to_owned).collect();
+    let mut names: Vec<String> = Vec::new();
+    for name in text.lines().map(str::trim).filter(|name| !name.is_empty()) {
+        if !names.iter().any(|other| other == name) {
+            names.push(name.to_owned());
+        }
+    }
     match names.is_empty() {
         true => Err(Failure::failed(format!("{}: there is no sequence in it", path.display()))),
         false => Ok(names),
