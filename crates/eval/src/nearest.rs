@@ -228,6 +228,20 @@ mod tests {
     }
 
     #[test]
+    fn a_query_that_is_not_finite_changes_no_other() {
+        // Enough keys for bf16 if the CPU is fast in it.
+        let index = Index::new(&mix(4000, 1.7), Similarity::Cosine).unwrap();
+        let queries = mix(5, 2.3);
+        let expected = index.nearest(&queries, 3).unwrap().indices;
+        let _ = queries.get(1).fill_(f64::NAN);
+        let found = index.nearest(&queries, 3).unwrap().indices;
+        assert_eq!(found.size(), [5, 3]);
+        for row in [0, 2, 3, 4] {
+            assert_eq!(found.get(row), expected.get(row), "{row}");
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_an_error() {
         assert!(
             Index::new(&Tensor::zeros([0, 3], (Kind::Float, Device::Cpu)), Similarity::Cosine)

@@ -1,9 +1,7 @@
 //! Selects the keys that may be among the nearest, based on inexact products.
 
-use super::largest::descending;
+use super::largest::{CHUNK, descending};
 
-/// Number of columns scanned at once: a few registers of any width.
-const CHUNK: usize = 64;
 /// Largest relative change by rounding to bf16, with respect to the rounded value.
 const ROUNDING: f32 = 1.0 / 256.0;
 

@@ -2,6 +2,9 @@
 
 use std::cmp::Ordering;
 
+/// Number of columns scanned at once: a few registers of any width.
+pub(super) const CHUNK: usize = 64;
+
 /// A value and its column.
 type Found = (f32, usize);
 
@@ -58,9 +61,6 @@ impl Largest {
         (values, columns)
     }
 }
-
-/// Number of columns scanned at once: a few registers of any width.
-const CHUNK: usize = 64;
 
 impl Row {
     #[inline(always)]

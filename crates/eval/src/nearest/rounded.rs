@@ -101,7 +101,7 @@ impl Rounded {
     /// Returns the `k` largest dot products of each query of `[b, D]` with `keys` (the original
     /// keys in fp32) in descending order, and the rows of these keys, both `[b, k]`. Among equal
     /// products, the lowest row comes first. Returns `None` if fp32 alone is faster because `k` is
-    /// large or keys are too similar.
+    /// large or keys are too similar, or if a query is not finite, so that no key can be ruled out.
     pub(super) fn nearest(
         &self,
         queries: &Tensor,
@@ -110,6 +110,9 @@ impl Rounded {
     ) -> Result<Option<[Tensor; 2]>> {
         let most = keys.size()[0] / KEYS_PER_CANDIDATE;
         if self.crowded.load(Ordering::Relaxed) || most < LEAST * k {
+            return Ok(None);
+        }
+        if queries.isfinite().all().int64_value(&[]) == 0 {
             return Ok(None);
         }
         let limits = Limits { k: k as usize, most: most as usize };
@@ -246,6 +249,20 @@ mod tests {
             assert_eq!(rows, of, "{k}");
             assert_eq!(products.to_kind(Kind::Double), expected, "{k}");
         }
+    }
+
+    #[test]
+    fn queries_that_are_not_finite_are_left_to_fp32() {
+        let keys = unit_rows(&drawn(4000, &centers(1, 32, 0.0), 1.0, 7));
+        let queries = unit_rows(&drawn(6, &centers(1, 32, 0.0), 1.0, 8));
+        let rounded = Rounded::of(&keys).unwrap().unwrap();
+        for value in [f64::NAN, f64::INFINITY] {
+            let broken = queries.copy();
+            let _ = broken.get(2).get(5).fill_(value);
+            assert!(rounded.nearest(&broken, &keys, 2).unwrap().is_none());
+        }
+        // Queries of other blocks still benefit from bf16.
+        assert!(rounded.nearest(&queries, &keys, 2).unwrap().is_some());
     }
 
     #[test]
