@@ -43,8 +43,8 @@ pub fn pixel_features(
     options: &PixelOptions,
 ) -> Result<(FeatureSet, FeatureSet)> {
     let [of_train, of_test] = options.limits;
-    let mut train = raw_pixels(train, spread(train.len(), of_train), options)?;
-    let mut test = raw_pixels(test, spread(test.len(), of_test), options)?;
+    let mut train = raw_pixels(train, spread(train.len(), of_train), options)?.not_empty()?;
+    let mut test = raw_pixels(test, spread(test.len(), of_test), options)?.not_empty()?;
     standardize(&mut train, &mut test);
     Ok((train, test))
 }
@@ -57,7 +57,8 @@ pub(crate) fn standardize(train: &mut FeatureSet, test: &mut FeatureSet) {
     test.features = (&test.features - &mean) / &std;
 }
 
-/// Returns the pixels of the `chosen` images, scaled to [0, 1] but not standardized.
+/// Returns the pixels of the `chosen` images, possibly none of which is readable, scaled to [0, 1]
+/// but not standardized.
 pub(crate) fn raw_pixels(
     dataset: &Arc<Dataset>,
     chosen: Vec<usize>,

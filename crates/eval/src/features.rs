@@ -77,6 +77,15 @@ impl FeatureSet {
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
+
+    /// Fails if no image could be read.
+    pub(crate) fn not_empty(self) -> Result<Self> {
+        if !self.is_empty() {
+            return Ok(self);
+        }
+        let first = self.broken.first().map(|b| format!("{}: {}", b.name, b.reason));
+        Err(Error::NoImages { asked: self.broken.len(), first: first.unwrap_or_default() })
+    }
 }
 
 /// The precision in which features are computed; they are always stored in fp32.
@@ -189,10 +198,10 @@ pub fn extract_with_progress(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<FeatureSet> {
     let chosen = spread(dataset.len(), options.limit);
-    extract_chosen(dataset, chosen, extractor, options, progress)
+    extract_chosen(dataset, chosen, extractor, options, progress)?.not_empty()
 }
 
-/// [`extract_with_progress`] for the `chosen` images.
+/// [`extract_with_progress`] for the `chosen` images, possibly none of which is readable.
 pub(crate) fn extract_chosen(
     dataset: &Arc<Dataset>,
     chosen: Vec<usize>,
@@ -253,7 +262,7 @@ pub fn unit_rows(features: &Tensor) -> Tensor {
 }
 
 /// Runs `to_features` on batches of the `chosen` images of `dataset`, and collects the rows on the
-/// CPU.
+/// CPU. If no image is readable, there are no rows, and all images are listed as broken.
 pub(crate) fn collect(
     dataset: &Arc<Dataset>,
     chosen: Vec<usize>,
@@ -267,11 +276,14 @@ pub(crate) fn collect(
     }
     let total = chosen.len();
     let (transform, batch, workers) = (options.transform, options.batch, options.workers);
-    let loader = EvalLoader::new(Arc::clone(dataset), transform, batch, workers, Some(chosen))?;
+    let mut loader = EvalLoader::new(Arc::clone(dataset), transform, batch, workers, Some(chosen))?;
     let mut rows = Rows::default();
     let (mut labels, mut names, mut broken) = (Vec::new(), Vec::new(), Vec::new());
-    for batch in loader {
-        let batch = batch?;
+    for batch in loader.by_ref() {
+        let batch = match batch {
+            Err(data::Error::NoReadableImage { .. }) => break,
+            batch => batch?,
+        };
         if !batch.indices.is_empty() {
             let features = to_features(&batch)?;
             check_rows(&features, batch.indices.len())?;
@@ -282,10 +294,7 @@ pub(crate) fn collect(
         broken.extend(batch.broken);
         progress(labels.len() + broken.len(), total);
     }
-    if rows.is_empty() {
-        let first = broken.first().map(|b| format!("{}: {}", b.name, b.reason));
-        return Err(Error::NoImages { asked: total, first: first.unwrap_or_default() });
-    }
+    broken.extend(loader.take_undelivered());
     let class_names = dataset.class_names().to_vec();
     Ok(FeatureSet { features: rows.into_tensor(), labels, names, class_names, broken })
 }
@@ -319,14 +328,23 @@ impl Rows {
         self.waiting = 0;
     }
 
-    fn is_empty(&self) -> bool {
-        self.on_cpu.is_empty() && self.on_device.is_empty()
-    }
-
-    /// Returns all rows, at least one, on the CPU.
+    /// Returns all rows on the CPU, as `[n, D]`, or `[0, 0]` if there are none.
     fn into_tensor(mut self) -> Tensor {
         self.fetch();
-        Tensor::cat(&self.on_cpu, 0)
+        match self.on_cpu.is_empty() {
+            true => Tensor::zeros([0, 0], (Kind::Float, Device::Cpu)),
+            false => Tensor::cat(&self.on_cpu, 0),
+        }
+    }
+}
+
+/// Returns an error if the features of any image, `[n, D]`, are infinite or NaN.
+pub(crate) fn check_images(features: &Tensor, set: &'static str) -> Result<()> {
+    let finite = features.isfinite().all_dim(1, false); // [n, D] -> [n]
+    let (count, total) = (finite.sum(Kind::Int64).int64_value(&[]), features.size()[0]);
+    match count == total {
+        true => Ok(()),
+        false => Err(Error::NotFinite { set, count: total - count, total }),
     }
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
 use crate::knn::{KnnConfig, KnnScore, check_config, classify};
-use crate::labeled::{Labeled, comparable};
+use crate::labeled::{Labeled, comparable, permutation, seeded};
 use crate::record::Record;
 
 /// Settings of few-shot k-NN.
@@ -99,19 +99,13 @@ fn subset(train: &Labeled, per_class: usize, seed: u64) -> Result<Tensor> {
     for (row, &label) in (0..).zip(&train.labels) {
         by_class.entry(label).or_default().push(row);
     }
-    let before = torch_ext::rng_state(Device::Cpu)?;
-    torch_ext::manual_seed(seed);
-    let drawn: std::result::Result<Vec<i64>, tch::TchError> = by_class
-        .values()
-        .map(|rows| {
-            let order = Tensor::f_randperm(rows.len() as i64, (Kind::Int64, Device::Cpu))?;
-            let order = Vec::<i64>::try_from(order)?.into_iter().take(per_class);
-            Ok(order.map(|i| rows[i as usize]).collect::<Vec<_>>())
-        })
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map(|drawn| drawn.concat());
-    torch_ext::set_rng_state(Device::Cpu, &before)?;
-    Ok(Tensor::from_slice(&drawn?))
+    let of_class = |rows: &Vec<i64>| {
+        let order = Vec::<i64>::try_from(permutation(rows.len() as i64)?)?;
+        Ok(order.into_iter().take(per_class).map(|i| rows[i as usize]).collect())
+    };
+    let drawn: Vec<Vec<i64>> =
+        seeded(seed, || by_class.values().map(of_class).collect::<Result<_>>())?;
+    Ok(Tensor::from_slice(&drawn.concat()))
 }
 
 /// Returns the mean and standard deviation of score `i` over all tries.
@@ -129,6 +123,8 @@ fn averaged(per_class: usize, tries: &[Vec<KnnScore>], i: usize) -> FewShotScore
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
 
     fn set(labels: &[u32], offset: f64) -> FeatureSet {

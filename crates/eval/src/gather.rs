@@ -70,7 +70,8 @@ pub(crate) fn broken(own: &[BrokenImage], processes: &dyn Collective) -> Result<
 }
 
 /// Gathers the features that the processes have extracted, in the order of their ranks and without
-/// names of images. A single process gets its own unchanged.
+/// names of images. A share without readable images has no rows, but is not a failure. A single
+/// process gets its own features unchanged.
 ///
 /// # Errors
 /// Returns an error in every process if one of them failed, or if none has a readable image.
@@ -79,32 +80,17 @@ pub(crate) fn features(
     class_names: &[String],
     processes: &dyn Collective,
 ) -> Result<FeatureSet> {
-    if processes.size() == 1 {
-        return own;
-    }
-    // A share without readable images has no rows, but is not a failure.
-    let (own, empty) = match own {
-        Err(error) if is_empty(&error) => {
-            let nothing = Tensor::zeros([0, 0], (Kind::Float, Device::Cpu));
-            (Ok(FeatureSet::new(nothing, Vec::new())), Some(error))
-        }
-        own => (own, None),
-    };
     let own = agreed(own, processes)?;
-    let Some(features) = rows(&own.features, processes)? else {
-        return Err(empty.unwrap_or(Error::Elsewhere));
-    };
+    if processes.size() == 1 {
+        return own.not_empty();
+    }
+    let features = rows(&own.features, processes)?.unwrap_or_else(|| own.features.copy());
     let labels = own.labels.iter().map(|label| label.map_or(u64::MAX, u64::from)).collect();
     let labels = numbers(Ok(labels), processes)?.concat();
     let labels = labels.into_iter().map(|label| u32::try_from(label).ok()).collect();
     let broken = broken(&own.broken, processes)?;
     let set = FeatureSet::new(features, labels);
-    Ok(FeatureSet { class_names: class_names.to_vec(), broken, ..set })
-}
-
-/// Returns whether the error says that a process had no readable image.
-pub(crate) fn is_empty(error: &Error) -> bool {
-    matches!(error, Error::NoImages { .. } | Error::Data(data::Error::NoReadableImage { .. }))
+    FeatureSet { class_names: class_names.to_vec(), broken, ..set }.not_empty()
 }
 
 /// Gathers the rows `[n_r, D]` of all processes as `[n, D]` on the CPU, in blocks of bounded size.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::features::FeatureSet;
+use crate::features::{FeatureSet, check_images};
 
 /// The labeled images of a set.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Labeled {
     /// fraction `held_out`, both int64.
     pub(crate) fn split(&self, held_out: f64, seed: u64) -> Result<[Tensor; 2]> {
         let count = self.labels.len() as i64;
-        let order = permutation(count, seed)?;
+        let order = seeded(seed, || permutation(count))?;
         let first = (count as f64 * held_out) as i64;
         Ok([order.narrow(0, first, count - first), order.narrow(0, 0, first)])
     }
@@ -45,13 +45,18 @@ impl Labeled {
     }
 }
 
-/// Returns the permutation that PyTorch draws after `manual_seed(seed)`. Restores the generator.
-fn permutation(count: i64, seed: u64) -> Result<Tensor> {
+/// Returns what `draw` draws as PyTorch does after `manual_seed(seed)`. Restores the generator.
+pub(crate) fn seeded<T>(seed: u64, draw: impl FnOnce() -> Result<T>) -> Result<T> {
     let before = torch_ext::rng_state(Device::Cpu)?;
     torch_ext::manual_seed(seed);
-    let order = Tensor::f_randperm(count, (Kind::Int64, Device::Cpu));
+    let drawn = draw();
     torch_ext::set_rng_state(Device::Cpu, &before)?;
-    Ok(order?)
+    drawn
+}
+
+/// Draws a permutation of `0..count` as PyTorch does, `[count]` int64.
+pub(crate) fn permutation(count: i64) -> Result<Tensor> {
+    Ok(Tensor::f_randperm(count, (Kind::Int64, Device::Cpu))?)
 }
 
 /// Returns the labeled images of both sets with matched classes. Classes are renumbered without
@@ -73,7 +78,7 @@ pub(crate) fn comparable(
         return Err(Error::OneClass { count: known.labels.len() });
     }
     asked.labels = match_classes(train, test, &asked.labels)?;
-    note_unseen(&classes, &asked.labels, notes)?;
+    note_unseen(&classes, &asked.labels, &train.class_names, notes)?;
     let unseen: BTreeSet<u32> = asked.labels.iter().copied().collect();
     let unseen = unseen.difference(&classes);
     let places: BTreeMap<u32, u32> = classes.iter().chain(unseen).copied().zip(0..).collect();
@@ -95,11 +100,7 @@ fn labeled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Res
     if rows.is_empty() {
         return Err(Error::Unlabeled { set: name });
     }
-    let finite = set.features.isfinite().all_dim(1, false); // [n, D] -> [n]
-    let count = size[0] - finite.sum(Kind::Int64).int64_value(&[]);
-    if count > 0 {
-        return Err(Error::NotFinite { set: name, count, total: size[0] });
-    }
+    check_images(&set.features, name)?;
     let skipped = set.labels.len() - labels.len();
     if skipped > 0 {
         notes.push(format!("{skipped} {name} images have no label and are left out"));
@@ -164,13 +165,19 @@ fn as_numbers(names: &[String]) -> Option<Vec<u32>> {
 }
 
 /// Adds a note about test images of classes without training images, which cannot be classified
-/// correctly. Fails if there are no others.
-fn note_unseen(classes: &BTreeSet<u32>, labels: &[u32], notes: &mut Vec<String>) -> Result<()> {
+/// correctly. Fails if there are no others, listing them by name if they are in `names`.
+fn note_unseen(
+    classes: &BTreeSet<u32>,
+    labels: &[u32],
+    names: &[String],
+    notes: &mut Vec<String>,
+) -> Result<()> {
     let unseen = labels.iter().filter(|label| !classes.contains(label)).count();
     if unseen == labels.len() {
         let missing: BTreeSet<u32> = labels.iter().copied().collect();
-        let classes = missing.iter().map(|l| format!("number {l}")).collect::<Vec<_>>().join(", ");
-        return Err(Error::ClassMismatch { classes });
+        let name = |&label: &u32| names.get(label as usize).cloned();
+        let named = missing.iter().map(|l| name(l).unwrap_or_else(|| format!("number {l}")));
+        return Err(Error::ClassMismatch { classes: named.collect::<Vec<_>>().join(", ") });
     }
     if unseen > 0 {
         notes.push(format!("{unseen} test images are of classes without a train image"));

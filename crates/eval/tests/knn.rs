@@ -115,6 +115,12 @@ fn classes_are_matched_by_name() {
     test.labels = vec![Some(0)];
     let error = knn(&train, &test, &config(&[1], 0.07)).unwrap_err();
     assert!(matches!(&error, Error::ClassMismatch { classes } if classes == "ant"), "{error}");
+    // A class that the training set names but has no images of.
+    let names = ["cat", "dog", "eel"].map(str::to_owned).to_vec();
+    (train.class_names, test.class_names) = (names.clone(), names);
+    test.labels = vec![Some(2)];
+    let error = knn(&train, &test, &config(&[1], 0.07)).unwrap_err();
+    assert!(matches!(&error, Error::ClassMismatch { classes } if classes == "eel"), "{error}");
 }
 
 #[test]

@@ -114,6 +114,17 @@ fn share_labeled_images() {
     alone.iter().zip(&shared).for_each(|(alone, shared)| same(alone, shared));
     assert_eq!(shared[0].broken.len(), 1, "every process knows the broken image");
 
+    // No image of the first process is readable.
+    let other = tempfile::tempdir().unwrap();
+    let dataset = drawn(other.path());
+    let path = other.path().join("images");
+    (0..16).for_each(|index| std::fs::write(path.join(dataset.name(index)), b"").unwrap());
+    let half = ImageSet::new(dataset, None);
+    let of = |processes: &dyn Collective| half.features(&Bands, &options(), processes).unwrap();
+    let set = of(&group);
+    same(&of(&SingleProcess), &set);
+    assert!((16..18).contains(&set.broken.len()) && set.len() + set.broken.len() == 32);
+
     let [train_set, test_set] = &alone;
     let config = KnnConfig { k: vec![3, 100], ..KnnConfig::default() };
     let expected = knn(train_set, test_set, &config).unwrap();

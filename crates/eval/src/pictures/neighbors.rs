@@ -3,9 +3,10 @@
 use augment::EvalTransform;
 use data::Dataset;
 use image::{Rgb, RgbImage};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::error::{Error, Result};
+use crate::features::check_images;
 use crate::nearest::{Index, Similarity};
 
 /// Side of the cells, in pixels.
@@ -39,11 +40,7 @@ pub fn neighbor_cells(
     queries: &[usize],
     count: usize,
 ) -> Result<Vec<Vec<RgbImage>>> {
-    let finite = embedded.features.isfinite().all_dim(1, false).sum(Kind::Int64).int64_value(&[]);
-    let total = embedded.features.size()[0];
-    if finite < total {
-        return Err(Error::NotFinite { set: "shown", count: total - finite, total });
-    }
+    check_images(embedded.features, "shown")?;
     let index = Index::new(embedded.features, Similarity::Cosine)?;
     queries.iter().map(|&query| cells(embedded, &index, query, count)).collect()
 }

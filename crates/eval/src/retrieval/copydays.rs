@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use super::average_precision::average_precision;
 use super::embed::images_in;
 use crate::error::{Error, Result};
-use crate::features::unit_rows;
+use crate::features::{check_images, unit_rows};
 
 /// Number of top-ranked images considered for each query.
 const TOP: usize = 20;
@@ -85,13 +85,16 @@ pub struct BlockScore {
 /// - `database`: `[m, D]`
 ///
 /// # Errors
-/// Returns an error if no query has an original.
+/// Returns an error if features are not finite or have different widths, or if no query has an
+/// original.
 pub fn score_block(
     name: &str,
     [queries, database]: [&Tensor; 2],
     query_groups: &[Option<String>],
     database_groups: &[Option<String>],
 ) -> Result<BlockScore> {
+    check_images(queries, "query")?;
+    check_images(database, "database")?;
     let similarity = unit_rows(queries).f_matmul(&unit_rows(database).tr())?; // [q, m]
     let most = TOP.min(database_groups.len()) as i64;
     let (_, order) = similarity.topk(most, 1, true, true);
@@ -139,11 +142,12 @@ impl Whitening {
     /// with the eigenvalues and eigenvectors of the uncentered moments `E[x x^T]`.
     ///
     /// # Errors
-    /// Returns an error if a libtorch operation fails.
+    /// Returns an error if features are not finite, or a libtorch operation fails.
     ///
     /// # Source
     /// DINO's eval_copy_detection.py at 7c446df.
     pub fn learn(features: &Tensor) -> Result<Self> {
+        check_images(features, "whitening")?;
         let x = unit_rows(features).f_to_kind(Kind::Double)?;
         let mean = x.mean_dim([0].as_slice(), true, Kind::Double);
         let moments = x.tr().f_matmul(&x)? / x.size()[0] as f64; // [D, D]
@@ -188,6 +192,22 @@ mod tests {
             score_block("strong", [&queries, &database], &skipped, &database_groups).unwrap();
         assert_eq!((score.queries, score.map), (1, 1.0));
         assert_eq!(group_of(Path::new("a/200103.jpg")), Some("2001".to_owned()));
+    }
+
+    #[test]
+    fn features_that_are_not_finite_are_not_scored() {
+        let groups = ["2000", "2001"].map(|name| Some(name.to_owned()));
+        let features = Tensor::eye(2, (Kind::Float, Device::Cpu));
+        let broken = features.copy();
+        let _ = broken.get(1).fill_(f64::NAN);
+        for (pair, of) in [([&broken, &features], "query"), ([&features, &broken], "database")] {
+            let score = score_block("strong", pair, &groups, &groups);
+            let Err(Error::NotFinite { set, count: 1, total: 2 }) = score else {
+                panic!("{score:?}")
+            };
+            assert_eq!(set, of);
+        }
+        assert!(matches!(Whitening::learn(&broken), Err(Error::NotFinite { .. })));
     }
 
     #[test]

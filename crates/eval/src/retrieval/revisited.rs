@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::average_precision::{average_precision, precision_at};
 use super::ground_truth::{GroundTruth, Query};
 use crate::error::{Error, Result};
-use crate::features::unit_rows;
+use crate::features::{check_images, unit_rows};
 
 /// Numbers of top-ranked images at which the precision is reported.
 const AT: [usize; 3] = [1, 5, 10];
@@ -70,13 +70,8 @@ impl Revisited {
     /// # Errors
     /// Returns an error if features are not finite or have different widths.
     pub fn new(queries: &Tensor, database: &Tensor) -> Result<Self> {
-        for (set, features) in [("query", queries), ("database", database)] {
-            let finite = features.isfinite().all_dim(1, false); // [n, D] -> [n]
-            let (count, total) = (finite.sum(Kind::Int64).int64_value(&[]), features.size()[0]);
-            if count < total {
-                return Err(Error::NotFinite { set, count: total - count, total });
-            }
-        }
+        check_images(queries, "query")?;
+        check_images(database, "database")?;
         let similarity = unit_rows(queries).f_matmul(&unit_rows(database).tr())?; // [q, m]
         let (_, order) = similarity.sort_stable(true, 1, true);
         let rankings =
