@@ -11,7 +11,7 @@ use ndarray::Array2;
 use objects::maskcut::Round;
 use objects::{CrfOptions, Grid, Mask, MaskCutOptions, Picture, maskcut};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unreadable};
 use crate::features::{heads_side_by_side, to_array};
 use crate::frozen::Frozen;
 use crate::pictures::{Row, as_high_as_a_cell, with_masks};
@@ -110,9 +110,7 @@ pub fn discover<E: From<Error> + From<data::Error>>(
 
 /// Reads an image and prepares it for the network.
 fn prepared(file: &Path, side: usize, patch: usize) -> Result<(Image, Picture)> {
-    let unreadable =
-        |error: std::io::Error| Error::Unreadable { path: file.to_owned(), source: error.into() };
-    let bytes = fs::read(file).map_err(unreadable)?;
+    let bytes = fs::read(file).map_err(unreadable(file))?;
     let image = decode_as(&bytes, &PixelFormat::RGB).map_err(data::Error::from)?.image;
     let size = Grid::new(image.height() as usize, image.width() as usize);
     let picture = Picture::prepare(image.data(), size, side, patch)?;

@@ -1,6 +1,7 @@
 //! The errors of this crate.
 
-use std::path::PathBuf;
+use std::error::Error as StdError;
+use std::path::{Path, PathBuf};
 
 /// A result with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -162,7 +163,7 @@ pub enum Error {
     },
     /// A file does not contain what is expected of it, such as features or their labels.
     #[error("{}: {problem}", path.display())]
-    FeatureFile {
+    InvalidFile {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -255,4 +256,23 @@ pub enum Error {
     /// A libtorch operation failed.
     #[error("a libtorch operation failed")]
     Torch(#[from] tch::TchError),
+}
+
+/// Returns a function that wraps the error of reading a file.
+pub(crate) fn unreadable<E: StdError + Send + Sync + 'static>(
+    path: &Path,
+) -> impl FnOnce(E) -> Error {
+    |error| Error::Unreadable { path: path.to_owned(), source: Box::new(error) }
+}
+
+/// Returns a function that wraps the error of writing a file.
+pub(crate) fn unwritten<E: StdError + Send + Sync + 'static>(
+    path: &Path,
+) -> impl FnOnce(E) -> Error {
+    |error| Error::Unwritten { path: path.to_owned(), source: Box::new(error) }
+}
+
+/// Returns the error for a file with invalid content.
+pub(crate) fn invalid(path: &Path, problem: String) -> Error {
+    Error::InvalidFile { path: path.to_owned(), problem }
 }

@@ -1,7 +1,6 @@
 //! Feature files: `.npy`, `.safetensors`, and `.csv`.
 
 mod labels;
-mod problem;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,9 +11,8 @@ use ndarray::Array2;
 use ndarray_npy::ReadNpyError;
 use tch::{Kind, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, invalid, unreadable, unwritten};
 use crate::features::FeatureSet;
-use problem::{unreadable, unwritten, wrong};
 
 /// A file format for features, determined by the file name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +51,7 @@ impl FeatureFormat {
 /// finite.
 pub fn read_features(path: &Path) -> Result<Tensor> {
     if !path.is_file() {
-        return Err(wrong(path, "no such file".to_owned()));
+        return Err(invalid(path, "no such file".to_owned()));
     }
     let unknown = || Error::FeatureFormat { path: path.to_owned() };
     let table = match FeatureFormat::of(path).ok_or_else(unknown)? {
@@ -65,11 +63,11 @@ pub fn read_features(path: &Path) -> Result<Tensor> {
     };
     if table.dim() != 2 || table.numel() == 0 {
         let got = table.size();
-        return Err(wrong(path, format!("expected features of shape [n, d] (got {got:?})")));
+        return Err(invalid(path, format!("expected features of shape [n, d] (got {got:?})")));
     }
     let table = table.to_kind(Kind::Double);
     if f64::try_from(table.isfinite().all())? == 0.0 {
-        return Err(wrong(path, "holds numbers that are not finite".to_owned()));
+        return Err(invalid(path, "holds numbers that are not finite".to_owned()));
     }
     Ok(table)
 }
@@ -89,7 +87,7 @@ pub fn read_features(path: &Path) -> Result<Tensor> {
 pub fn read_feature_set(path: &Path) -> Result<FeatureSet> {
     let features = read_features(path)?.to_kind(Kind::Float);
     if f64::try_from(features.isfinite().all())? == 0.0 {
-        return Err(wrong(path, "holds numbers that are too large for float32".to_owned()));
+        return Err(invalid(path, "holds numbers that are too large for float32".to_owned()));
     }
     let rows = features.size()[0] as usize;
     let is_table = FeatureFormat::of(path) == Some(FeatureFormat::Csv);
@@ -98,7 +96,7 @@ pub fn read_feature_set(path: &Path) -> Result<FeatureSet> {
     };
     let labels = found.labels.len();
     if labels != rows {
-        return Err(wrong(path, format!("has {rows} rows, but there are labels for {labels}")));
+        return Err(invalid(path, format!("has {rows} rows, but there are labels for {labels}")));
     }
     let mut set = FeatureSet::new(features, found.labels);
     (set.names, set.class_names) = (found.names, found.class_names);
@@ -158,16 +156,13 @@ fn only(path: &Path, mut tensors: BTreeMap<String, Tensor>) -> Result<Tensor> {
     {
         return Ok(tensor);
     }
-    Err(wrong(path, "expected a tensor 'features', or one tensor alone".to_owned()))
+    Err(invalid(path, "expected a tensor 'features', or one tensor alone".to_owned()))
 }
 
 /// Reads the columns `f0, f1, ..` of a table with a header.
 fn csv(path: &Path) -> Result<Tensor> {
     let mut reader = csv::Reader::from_path(path).map_err(unreadable(path))?;
-    let named = |name: &str| name.strip_prefix('f').is_some_and(|i| i.parse::<u32>().is_ok());
-    let header = reader.headers().map_err(unreadable(path))?;
-    let columns: Vec<usize> =
-        header.iter().enumerate().filter(|(_, name)| named(name)).map(|(i, _)| i).collect();
+    let columns = feature_columns(path, reader.headers().map_err(unreadable(path))?)?;
     let mut numbers: Vec<f64> = Vec::new();
     let mut rows = 0;
     for record in reader.records() {
@@ -176,15 +171,33 @@ fn csv(path: &Path) -> Result<Tensor> {
         for &column in &columns {
             let cell = record.get(column).unwrap_or_default();
             let number = cell.parse().map_err(|_| {
-                wrong(path, format!("row {rows} holds '{cell}' in place of a number"))
+                invalid(path, format!("row {rows} holds '{cell}' in place of a number"))
             })?;
             numbers.push(number);
         }
     }
-    if columns.is_empty() {
-        return Err(wrong(path, "has no columns f0, f1, ..".to_owned()));
-    }
     Ok(Tensor::from_slice(&numbers).reshape([rows, columns.len() as i64]))
+}
+
+/// Returns the indices of the columns `f0`, `f1`, .. in the order of their numbers, which may differ
+/// from their order in the file.
+fn feature_columns(path: &Path, header: &csv::StringRecord) -> Result<Vec<usize>> {
+    let number = |name: &str| name.strip_prefix('f')?.parse::<usize>().ok();
+    let mut columns: Vec<(usize, usize)> =
+        header.iter().zip(0..).filter_map(|(name, i)| Some((number(name)?, i))).collect();
+    columns.sort_unstable();
+    if columns.is_empty() {
+        return Err(invalid(path, "has no columns f0, f1, ..".to_owned()));
+    }
+    let wrongly = (0..).zip(&columns).find(|(expected, (number, _))| expected != number);
+    if let Some((expected, &(number, _))) = wrongly {
+        let problem = match number < expected {
+            true => format!("has several columns f{number}: remove all but one"),
+            false => format!("has a column f{number} but no f{expected}: number them from f0 on"),
+        };
+        return Err(invalid(path, problem));
+    }
+    Ok(columns.into_iter().map(|(_, column)| column).collect())
 }
 
 /// Returns the name, label, and class of row `i` as CSV cells.

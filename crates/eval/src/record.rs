@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unreadable};
 use crate::features::FeatureSet;
 use crate::spectrum::Spread;
 use crate::store::short;
@@ -118,10 +118,7 @@ impl DataUsed {
     pub fn truth(path: &Path, files: &[PathBuf]) -> Result<Self> {
         let mut hash = Sha256::new();
         for file in files {
-            let bytes = std::fs::read(file).map_err(|error| Error::Unreadable {
-                path: file.clone(),
-                source: Box::new(error),
-            })?;
+            let bytes = std::fs::read(file).map_err(unreadable(file))?;
             hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
             hash.update(Sha256::digest(&bytes));
         }

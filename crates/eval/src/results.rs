@@ -2,12 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unreadable, unwritten};
 use crate::record::Record;
 
 /// Key of the k-NN result among the entries of the file.
@@ -33,7 +33,7 @@ impl Results {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(Error::Unreadable { path, source: Box::new(source) }),
+            Err(error) => return Err(unreadable(&path)(error)),
         };
         let entries = serde_json::from_str(&text);
         Self::from_entries(entries.map_err(|source| damaged(&path, source))?)
@@ -80,12 +80,14 @@ impl Results {
     /// Sets the entries of `table`, and keeps all other entries.
     ///
     /// # Errors
-    /// Returns an error if the table cannot be represented as a JSON object.
+    /// Returns an error if the table is not a JSON object.
     pub fn set_table(&mut self, table: &impl Serialize) -> Result<()> {
         let value = serde_json::to_value(table);
         let entries = value.and_then(serde_json::from_value::<Map<String, Value>>);
-        let path = PathBuf::from("results.json");
-        self.entries.extend(entries.map_err(|source| damaged(&path, source))?);
+        self.entries.extend(entries.map_err(|error| Error::Setting {
+            key: "table",
+            problem: format!("must be a JSON object ({error})"),
+        })?);
         Ok(())
     }
 
@@ -102,18 +104,14 @@ impl Results {
     /// # Errors
     /// Returns an error that names the file if it cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let unwritten = |path: &Path| {
-            let path = path.to_owned();
-            |error: std::io::Error| Error::Unwritten { path, source: Box::new(error) }
-        };
         let (json, csv) = (folder.join("results.json"), folder.join("results.csv"));
         fs::create_dir_all(folder).map_err(unwritten(folder))?;
-        let text = self.to_json().map_err(|error| unwritten(&json)(error.into()))?;
+        let text = self.to_json().map_err(unwritten(&json))?;
         base::write_atomic(&json, text.as_bytes()).map_err(unwritten(&json))?;
         if self.records.is_empty() {
             return Ok(());
         }
-        let table = self.to_csv().map_err(|error| unwritten(&csv)(error.into()))?;
+        let table = self.to_csv().map_err(unwritten(&csv))?;
         base::write_atomic(&csv, &table).map_err(unwritten(&csv))
     }
 

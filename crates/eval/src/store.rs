@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use data::Dataset;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unwritten};
 use crate::features::{ExtractOptions, FeaturePrecision, FeatureSet, to_input};
 use crate::subset::{SUBSET_VERSION, spread};
 
@@ -169,16 +169,11 @@ impl FeatureStore {
             std: &options.normalize.std,
             precision: options.precision,
         };
-        let unwritten = |path: &Path, error: std::io::Error| Error::Unwritten {
-            path: path.to_owned(),
-            source: Box::new(error),
-        };
-        let text = serde_json::to_string_pretty(&identity)
-            .map_err(|error| unwritten(folder, error.into()))?;
+        let text = serde_json::to_string_pretty(&identity).map_err(unwritten(folder))?;
         let folder = folder.join(short(Sha256::new_with_prefix(&text)));
-        fs::create_dir_all(&folder).map_err(|error| unwritten(&folder, error))?;
+        fs::create_dir_all(&folder).map_err(unwritten(&folder))?;
         let about = folder.join("about.json");
-        base::write_atomic(&about, text.as_bytes()).map_err(|error| unwritten(&about, error))?;
+        base::write_atomic(&about, text.as_bytes()).map_err(unwritten(&about))?;
         Ok(Some(folder))
     }
 }

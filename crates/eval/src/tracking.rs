@@ -12,7 +12,7 @@ use objects::propagate::{decide, one_hot, resize_ids};
 use objects::{Grid, PropagateOptions, Propagator};
 use tch::{Kind, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unreadable};
 use crate::features::to_array;
 use crate::frozen::Frozen;
 
@@ -115,15 +115,12 @@ fn input_size(size: Grid, side: usize, patch: usize) -> Result<Grid> {
 }
 
 fn read(file: &Path, expected: Grid) -> Result<Image> {
-    let unreadable =
-        |error: std::io::Error| Error::Unreadable { path: file.to_owned(), source: error.into() };
-    let bytes = std::fs::read(file).map_err(unreadable)?;
+    let bytes = std::fs::read(file).map_err(unreadable(file))?;
     let decoded = decode_as(&bytes, &PixelFormat::RGB).map_err(data::Error::from);
-    let decoded = decoded
-        .map_err(|error| Error::Unreadable { path: file.to_owned(), source: Box::new(error) })?;
-    let (width, height) = decoded.image.dimensions();
+    let image = decoded.map_err(unreadable(file))?.image;
+    let (width, height) = image.dimensions();
     if Grid::new(height as usize, width as usize) == expected {
-        return Ok(decoded.image);
+        return Ok(image);
     }
     let Grid { height: rows, width: columns } = expected;
     let problem = format!(

@@ -45,7 +45,8 @@ fn features_of_others_are_read() {
     let named = [("anything".to_owned(), table.shallow_clone())];
     model::weights::write_safetensors(&file("a.safetensors"), &named, &[].into()).unwrap();
     fs::write(file("a.csv"), "f0,x,f1\n1,a,2\n3,b,4.5\n5,c,6\n").unwrap();
-    for name in ["a.npy", "a.safetensors", "a.csv"] {
+    fs::write(file("b.csv"), "f1,f0\n2,1\n4.5,3\n6,5\n").unwrap();
+    for name in ["a.npy", "a.safetensors", "a.csv", "b.csv"] {
         assert_eq!(read_features(&file(name)).unwrap(), table, "{name}");
     }
 }
@@ -83,6 +84,8 @@ fn what_is_no_table_is_named() {
     bytes.extend(huge.as_bytes());
     assert!(words(&file("huge.npy", &bytes)).contains("huge.npy: cannot read it"));
     assert!(words(&file("a.csv", b"x,y\n1,2\n")).contains("no columns f0"));
+    assert!(words(&file("a.csv", b"f0,f2\n1,2\n")).contains("has a column f2 but no f1"));
+    assert!(words(&file("a.csv", b"f0,f0,f1\n1,2,3\n")).contains("several columns f0"));
     assert!(words(&file("b.csv", b"f0,f1\n1,x\n")).contains("row 1 holds 'x'"));
     assert!(words(&file("c.csv", b"f0,f1\n")).contains("shape [n, d] (got [0, 2])"));
     assert!(words(&file("d.csv", b"f0,f1\n1,nan\n")).contains("not finite"));

@@ -97,6 +97,8 @@ fn what_else_the_file_has_stays() {
     fs::write(folder.path().join("results.json"), table.to_string()).unwrap();
     put(folder.path(), record("linear", "f0", 0.25));
     update(folder.path(), |results| results.set_table(&json!({"crop": 64}))).unwrap();
+    let error = update(folder.path(), |results| results.set_table(&3)).unwrap_err();
+    assert!(error.to_string().starts_with("table: must be a JSON object"), "{error}");
     let text = fs::read_to_string(folder.path().join("results.json")).unwrap();
     let file: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&file["knn"], &file["crop"]), (&table["knn"], &json!(64)));

@@ -173,6 +173,24 @@ fn images_of_any_size_are_embedded() {
 }
 
 #[test]
+#[cfg(unix)]
+fn images_are_listed_once_even_if_a_link_leads_back() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(path("b/.hidden")).unwrap();
+    for name in ["a.png", "b/c.png", ".d.png", "b/.hidden/e.png", "f.txt"] {
+        std::fs::write(path(name), "").unwrap();
+    }
+    symlink(folder.path(), path("b/up")).unwrap();
+    symlink("/no/such/image.png", path("b/lost.png")).unwrap();
+    symlink("/no/such/image.png", path(".lost.png")).unwrap();
+    let files = images_in(folder.path()).unwrap();
+    assert_eq!(files, [path("a.png"), path("b/c.png"), path("b/lost.png")]);
+    assert!(matches!(images_in(&path("none")), Err(Error::Unreadable { .. })));
+}
+
+#[test]
 fn copydays_is_listed() {
     let folder = tempfile::tempdir().unwrap();
     let error = Copydays::open(folder.path()).unwrap_err().to_string();

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use ndarray::Array1;
 
-use super::problem::{unreadable, wrong};
-use crate::error::Result;
+use crate::error::{Result, invalid, unreadable};
 
 /// Names, labels, and classes, one entry per row.
 #[derive(Debug, Default)]
@@ -24,10 +23,10 @@ pub(super) fn read(path: &Path, table: bool) -> Result<Option<Labels>> {
         (true, _, _) => columns(path),
         (_, true, true) => {
             let problem = format!("there is also {}; keep one of the two", numbers.display());
-            Err(wrong(&names, problem))
+            Err(invalid(&names, problem))
         }
         (_, true, false) => match columns(&names)? {
-            None => Err(wrong(&names, "has neither a column 'label' nor 'name'".to_owned())),
+            None => Err(invalid(&names, "has neither a column 'label' nor 'name'".to_owned())),
             found => Ok(found),
         },
         (_, false, true) => array(&numbers).map(Some),
@@ -41,7 +40,7 @@ fn array(path: &Path) -> Result<Labels> {
     let label = |&number: &i64| match number {
         -1 => Ok(None),
         _ => u32::try_from(number).map(Some).map_err(|_| {
-            wrong(
+            invalid(
                 path,
                 format!("holds the label {number}: use whole numbers from 0, or -1 for none"),
             )
@@ -70,7 +69,7 @@ fn columns(path: &Path) -> Result<Option<Labels>> {
         let number = match cell(label) {
             "" => None,
             text => Some(text.parse::<u32>().map_err(|_| {
-                wrong(path, format!("row {row} holds '{text}' in place of a label, an integer"))
+                invalid(path, format!("row {row} holds '{text}' in place of a label, an integer"))
             })?),
         };
         found.labels.push(number);
@@ -80,7 +79,7 @@ fn columns(path: &Path) -> Result<Option<Labels>> {
             let known = classes.entry(number).or_insert_with(|| class.to_owned());
             if known != class {
                 let problem = format!("label {number} is both '{known}' and '{class}'");
-                return Err(wrong(path, problem));
+                return Err(invalid(path, problem));
             }
         }
     }
@@ -97,14 +96,14 @@ fn number_classes(path: &Path, found: &mut Labels, classes: &BTreeMap<u32, Strin
     let places: BTreeMap<u32, u32> = classes.keys().copied().zip(0..).collect();
     for label in found.labels.iter_mut().flatten() {
         *label = *places.get(label).ok_or_else(|| {
-            wrong(path, format!("label {label} has no class, but others have one"))
+            invalid(path, format!("label {label} has no class, but others have one"))
         })?;
     }
     found.class_names = classes.values().cloned().collect();
     let mut sorted = found.class_names.clone();
     sorted.sort();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(wrong(path, format!("class '{}' has two labels", pair[0]))),
+        Some(pair) => Err(invalid(path, format!("class '{}' has two labels", pair[0]))),
         None => Ok(()),
     }
 }

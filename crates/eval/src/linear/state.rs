@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unwritten};
 use crate::store::short;
 
 /// The best head so far, and the scores of all heads when it was measured.
@@ -44,9 +44,7 @@ impl State {
     /// Writes the state atomically, creating the folder if needed.
     pub(super) fn write(self, path: &Path) -> Result<()> {
         if let Some(folder) = path.parent() {
-            let unwritten =
-                |source| Error::Unwritten { path: path.to_owned(), source: Box::new(source) };
-            std::fs::create_dir_all(folder).map_err(unwritten)?;
+            std::fs::create_dir_all(folder).map_err(unwritten(folder))?;
         }
         let tensors = self.tensors.into_iter();
         let tensors: Vec<(String, Tensor)> =

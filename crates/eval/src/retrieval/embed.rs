@@ -1,5 +1,6 @@
 //! Embeds images of any size as one vector each.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
@@ -10,8 +11,9 @@ use data::loader::BrokenImage;
 use model::{Mode, VisionTransformer};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
+use walkdir::WalkDir;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unreadable};
 use crate::features::unit_rows;
 use crate::frozen::Frozen;
 use crate::segmentation::resized;
@@ -64,28 +66,32 @@ pub struct Embedded {
     pub broken: Vec<BrokenImage>,
 }
 
-/// Lists the image files of a folder and its subfolders, sorted by path. Hidden files and folders
-/// are left out.
+/// Lists the image files of a folder and its subfolders, sorted by path. Symbolic links are followed.
+/// Hidden files and folders are left out.
 ///
 /// # Errors
 /// Returns an error if the folder cannot be listed or has no image files.
 pub fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        |error: std::io::Error| Error::Unreadable { path, source: error.into() }
-    };
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).map_err(unreadable(&folder))? {
-            let path = entry.map_err(unreadable(&folder))?.path();
-            let hidden =
-                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            match path.is_dir() {
-                _ if hidden => {}
-                true => folders.push(path),
-                false if data::source::is_image(&path) => files.push(path),
-                false => {}
+    let is_hidden = |name: &OsStr| name.to_string_lossy().starts_with('.');
+    let walk = WalkDir::new(folder).min_depth(1).follow_links(true).into_iter();
+    let mut files = Vec::new();
+    for entry in walk.filter_entry(|entry| !is_hidden(entry.file_name())) {
+        let path = match entry {
+            Ok(entry) if entry.file_type().is_dir() => continue,
+            Ok(entry) => entry.into_path(),
+            // A link to a folder that contains it, whose images are listed anyway.
+            Err(error) if error.loop_ancestor().is_some() => continue,
+            Err(error) => {
+                let path = error.path().unwrap_or(folder).to_owned();
+                // A link to nothing is listed, and is then a broken image.
+                if !path.is_symlink() {
+                    return Err(unreadable(&path)(error));
+                }
+                path
             }
+        };
+        if data::source::is_image(&path) && !path.file_name().is_some_and(is_hidden) {
+            files.push(path);
         }
     }
     files.sort();
@@ -167,12 +173,14 @@ fn prepared(
     kind: ImageFeatureKind,
     least: u32,
 ) -> Result<Image> {
-    let unreadable =
-        |error: std::io::Error| Error::Unreadable { path: file.path.clone(), source: error.into() };
-    let bytes = fs::read(&file.path).map_err(unreadable)?;
+    let bytes = fs::read(&file.path).map_err(unreadable(&file.path))?;
     let image = decode_as(&bytes, pixels).map_err(data::Error::from)?.image;
     let image = match file.part {
-        Some(part) => cut(&image, part).unwrap_or(image),
+        Some(part) => cut(&image, part).ok_or_else(|| {
+            let (width, height) = image.dimensions();
+            let problem = format!("{part:?} is outside the image of {width} x {height} pixels");
+            Error::Setting { key: "part", problem }
+        })?,
         None => image,
     };
     let (width, height) = match kind {

@@ -7,7 +7,7 @@ use model::weights::pth::read_plain_pickle;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unreadable};
 
 /// The database images of a benchmark, and which of them show the place of each query.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,18 +61,12 @@ impl GroundTruth {
     /// # Errors
     /// Returns an error that names the file if it cannot be read or does not have this form.
     pub fn read(path: &Path) -> Result<Self> {
-        let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| Error::Unreadable {
-            path: path.to_owned(),
-            source,
-        };
-        let bytes = fs::read(path).map_err(|error| unreadable(error.into()))?;
+        let bytes = fs::read(path).map_err(unreadable(path))?;
         let value: Value = match bytes.first() {
-            Some(b'{') => {
-                serde_json::from_slice(&bytes).map_err(|error| unreadable(error.into()))?
-            }
-            _ => read_plain_pickle(&bytes).map_err(|error| unreadable(error.into()))?,
+            Some(b'{') => serde_json::from_slice(&bytes).map_err(unreadable(path))?,
+            _ => read_plain_pickle(&bytes).map_err(unreadable(path))?,
         };
-        let stored = serde_json::from_value(value).map_err(|error| unreadable(error.into()))?;
+        let stored = serde_json::from_value(value).map_err(unreadable(path))?;
         Self::of(stored).map_err(|problem| Error::GroundTruth { path: path.to_owned(), problem })
     }
 

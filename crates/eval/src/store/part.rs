@@ -7,7 +7,7 @@ use data::loader::BrokenImage;
 use tch::{Device, Kind, Tensor};
 
 use super::feature::ImageFeature;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unwritten};
 
 /// Name of the tensor with the indices of the images that have a row.
 const INDICES: &str = "indices";
@@ -140,8 +140,7 @@ impl Part {
         }
         let tensors: Vec<_> = tensors.into_iter().collect();
         let broken: Vec<_> = self.broken.iter().map(|b| (b.index, &b.name, &b.reason)).collect();
-        let unwritten = |error| Error::Unwritten { path: path.clone(), source: Box::new(error) };
-        let broken = serde_json::to_string(&broken).map_err(unwritten)?;
+        let broken = serde_json::to_string(&broken).map_err(unwritten(path))?;
         let header = BTreeMap::from([(BROKEN.to_owned(), broken)]);
         model::weights::write_safetensors(path, &tensors, &header).map_err(Error::Tensors)
     }

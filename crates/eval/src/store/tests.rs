@@ -1,6 +1,8 @@
 //! Tests of the store: against an extraction without one, and when interrupted, damaged, and
 //! resumed.
 
+use std::path::Path;
+
 use augment::EvalTransform;
 use data::DataConfig;
 use data::SyntheticConfig;

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tch::Tensor;
 
 use super::config::LinearConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, invalid, unwritten};
 use crate::segmentation::evaluate::DenseData;
 use crate::segmentation::features::DenseNetwork;
 
@@ -55,9 +55,7 @@ impl StateFile {
         config: &impl Serialize,
     ) -> Result<Self> {
         let path = folder.join(format!("{protocol}.safetensors"));
-        let settings = serde_json::to_string(config);
-        let settings =
-            settings.map_err(|source| Error::Unwritten { path, source: source.into() })?;
+        let settings = serde_json::to_string(config).map_err(unwritten(&path))?;
         let identity = format!("{subject} {settings}");
         let hash = Sha256::digest(identity.as_bytes());
         let identity: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -83,9 +81,7 @@ impl StateFile {
             (ITERATION.to_owned(), iteration.to_string()),
         ]);
         if let Some(folder) = self.path.parent() {
-            let unwritten =
-                |source| Error::Unwritten { path: folder.to_owned(), source: Box::new(source) };
-            std::fs::create_dir_all(folder).map_err(unwritten)?;
+            std::fs::create_dir_all(folder).map_err(unwritten(folder))?;
         }
         write_safetensors(&self.path, &tensors, &metadata).map_err(Error::Tensors)
     }
@@ -125,6 +121,5 @@ impl StateFile {
 }
 
 fn other(path: &Path, problem: &str) -> Error {
-    let problem = format!("{problem}: delete it or choose another folder");
-    Error::FeatureFile { path: path.to_owned(), problem }
+    invalid(path, format!("{problem}: delete it or choose another folder"))
 }
