@@ -24,11 +24,12 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
 use crate::labeled::{Labeled, comparable};
+use crate::order::Passes;
 pub use config::{EpochLength, HeadInput, HeadOptimizer, LinearConfig, RateScale, Reported};
 use fresh::Fresh;
 pub use fresh::FreshImages;
 use heads::{Heads, Layout};
-use order::{Order, Passes};
+use order::Order;
 pub use result::LinearResult;
 use state::{Best, State};
 
@@ -141,7 +142,7 @@ impl<'a> LinearProbe<'a> {
             Some(images) => Source::Fresh(Box::new(Fresh::new(images, train, &kept, config)?)),
             None => {
                 let rows = layout.with_ones(&learners.features).to_device(device);
-                Source::Kept(rows, Passes::new(&order))
+                Source::Kept(rows, order.sequence())
             }
         };
         let rates = scaled_rates(config);

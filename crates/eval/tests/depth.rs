@@ -56,9 +56,11 @@ fn errors_by_hand_and_what_is_not_scored() {
             && (score.log10 - 2f64.log10() / 2.0).abs() < 1e-12
     );
     // A common factor causes no scale-invariant error.
-    let score = errors.add(&[2.0, 4.0], &truth(vec![1.0, 2.0]), &config).unwrap().unwrap();
+    let of_image = errors.add(&[2.0, 4.0, 8.0], &truth(vec![1.0, 2.0, 4.0]), &config);
+    let score = of_image.unwrap().unwrap();
     assert!(score.silog < 1e-7 && (score.rmse_log - 2f64.ln()).abs() < 1e-7, "{score:?}");
-    // Means are over images, not over pixels: an image without a score changes nothing.
+    // Means are over images, not over pixels, of which two and three are scored. An image without a
+    // score changes nothing.
     assert!((errors.mean(&config).unwrap().abs_rel - 0.75).abs() < 1e-12);
     assert!(errors.add(&[1.0], &truth(vec![0.0]), &config).unwrap().is_none());
     assert!((errors.mean(&config).unwrap().abs_rel - 0.75).abs() < 1e-12);
@@ -85,14 +87,17 @@ fn errors_by_hand_and_what_is_not_scored() {
     assert_eq!(score.rmse, 0.0);
     let error = errors.add(&[1.0], &truth(vec![1.0]), &config).unwrap_err();
     assert!(error.to_string().contains("640x480"), "{error}");
+    // Garg's crop: rows 40 to 98 and columns 3 to 95 of 100.
     config.scored = Scored::Garg;
-    let wide = DepthMap {
-        width: 100,
-        height: 100,
-        meters: (0..10_000).map(|i| (1 + i / 100) as f32 / 20.0).collect(),
-    };
-    let exact = errors.add(&wide.meters.clone(), &wide, &config).unwrap().unwrap();
-    assert_eq!(exact.within[0], 1.0);
+    let mut wide = DepthMap { width: 100, height: 100, meters: vec![0.0; 10_000] };
+    for (y, x) in [(40, 3), (98, 95)] {
+        wide.meters[y * 100 + x] = 1.0;
+    }
+    for (y, x) in [(39, 3), (40, 2), (99, 95), (98, 96)] {
+        wide.meters[y * 100 + x] = 9.0;
+    }
+    let score = errors.add(&[1.0; 10_000], &wide, &config).unwrap().unwrap();
+    assert_eq!(score.rmse, 0.0);
 }
 
 /// Extracts the mean color of each patch of 4 x 4 pixels, and that of the whole image as the class

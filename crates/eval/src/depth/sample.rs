@@ -6,6 +6,7 @@ use data::dense::DepthSample;
 
 use super::config::DepthConfig;
 use crate::error::Result;
+use crate::segmentation::image_of;
 
 /// The [`Purpose::Choice`] number for crops.
 const CROP: u32 = 711;
@@ -64,11 +65,8 @@ pub(super) fn random_crop(
     if rng.chance(0.5) {
         recolor(&mut pixels, channels, &mut rng);
     }
-    let got = pixels.len();
-    let image = Image::new(pixels, width as u32, height as u32, channels);
-    let expected = width * height * channels;
-    let wrong = augment::Error::Buffer { what: "pixels of a crop", expected, got };
-    Ok(Crop { image: image.ok_or(wrong)?, meters })
+    let image = image_of(pixels, (width as u32, height as u32), channels)?;
+    Ok(Crop { image, meters })
 }
 
 /// Raises values on the scale [0, 1] to a power, then multiplies all of them and each channel by

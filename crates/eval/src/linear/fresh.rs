@@ -10,9 +10,10 @@ use model::VisionTransformer;
 use tch::Tensor;
 
 use super::config::LinearConfig;
-use super::order::{Order, Passes};
+use super::order::Order;
 use crate::error::{Error, Result};
 use crate::features::{ExtractOptions, FeatureSet};
+use crate::order::Passes;
 use crate::store::{ImageFeature, compute};
 
 /// Training images from whose random crops the heads learn. A crop covers 8% to 100% of the image's
@@ -80,7 +81,7 @@ impl<'a> Fresh<'a> {
         let ahead = self.ahead.take().filter(|(next, ..)| *next == step);
         let (_, mut loader, mut passes) = match ahead {
             Some(ahead) => ahead,
-            None => (step, self.loader(step, order)?, Passes::new(order)),
+            None => (step, self.loader(step, order)?, order.sequence()),
         };
         let uses = order.uses(step);
         let count = uses.len();
@@ -109,7 +110,7 @@ impl<'a> Fresh<'a> {
     /// Creates the loader of the batches from `step` to the end of its epoch.
     fn loader(&self, step: usize, order: &Order) -> Result<EvalLoader> {
         let end = (step / order.epoch_steps + 1) * order.epoch_steps;
-        let mut passes = Passes::new(order);
+        let mut passes = order.sequence();
         let uses: Vec<(usize, u64)> = (step..end)
             .flat_map(|step| order.uses(step))
             .map(|number| (self.indices[passes.image(number)], number as u64))

@@ -2,9 +2,10 @@
 
 use std::f64::consts::PI;
 
-use augment::rng::{Purpose, Rng};
+use augment::rng::Purpose;
 
 use super::config::{EpochLength, LinearConfig};
+use crate::order::Passes;
 
 /// The plan of a training, a pure function of the settings and the number of images.
 #[derive(Debug, Clone)]
@@ -50,6 +51,11 @@ impl Order {
         0.5 * (1.0 + (PI * at as f64 / of as f64).cos())
     }
 
+    /// Returns the endless sequence of passes, which maps each use to its image.
+    pub(super) fn sequence(&self) -> Passes {
+        Passes::new(self.seed, Purpose::Shuffle, self.images)
+    }
+
     /// Returns the uses of images in a step, as positions in the endless sequence of passes.
     pub(super) fn uses(&self, step: usize) -> std::ops::Range<usize> {
         if self.passes {
@@ -62,31 +68,6 @@ impl Order {
     }
 }
 
-/// Maps each use to its image. Every pass is a new permutation.
-#[derive(Debug)]
-pub(super) struct Passes {
-    seed: u64,
-    images: usize,
-    pass: Option<usize>,
-    order: Vec<usize>,
-}
-
-impl Passes {
-    pub(super) fn new(order: &Order) -> Self {
-        Self { seed: order.seed, images: order.images, pass: None, order: Vec::new() }
-    }
-
-    /// Returns the image of a use, from 0 to the number of images - 1. Fast if uses come in order.
-    pub(super) fn image(&mut self, number: usize) -> usize {
-        let (pass, place) = (number / self.images, number % self.images);
-        if self.pass != Some(pass) {
-            let mut rng = Rng::new(self.seed, pass as u64, 0, Purpose::Shuffle);
-            (self.order, self.pass) = (rng.permutation(self.images), Some(pass));
-        }
-        self.order[place]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,7 +77,7 @@ mod tests {
         let config = LinearConfig { batch: 4, epochs: 3, ..LinearConfig::dino() };
         let order = Order::new(&config, 10);
         assert_eq!((order.epoch_steps, order.steps()), (3, 9));
-        let mut passes = Passes::new(&order);
+        let mut passes = order.sequence();
         let mut seen = Vec::new();
         for epoch in 0..3 {
             let uses = (0..3).flat_map(|step| order.uses(3 * epoch + step));
@@ -115,7 +96,7 @@ mod tests {
         let epoch_length = EpochLength::Steps(5);
         let config = LinearConfig { batch: 4, epochs: 2, epoch_length, ..LinearConfig::dinov2() };
         let order = Order::new(&config, 10);
-        let mut passes = Passes::new(&order);
+        let mut passes = order.sequence();
         let uses: Vec<usize> = (0..order.steps()).flat_map(|step| order.uses(step)).collect();
         assert_eq!(uses, (0..40).collect::<Vec<_>>());
         for pass in uses.chunks(10) {

@@ -8,7 +8,7 @@ use augment::{CropBox, Planes};
 use data::decode::Image;
 use data::dense::{DenseSample, LabelMap};
 
-use super::features::resized_labels;
+use super::features::{image_of, resized_labels};
 use crate::error::Result;
 
 /// The [`Purpose::Choice`] number for views.
@@ -45,12 +45,7 @@ pub(super) fn random_view(
     let channels = sample.image.channels();
     let mut pixels = vec![0; planes.bytes().len()];
     planes.store(&mut pixels);
-    let got = pixels.len();
-    let image = Image::new(pixels, side, side, channels).ok_or(augment::Error::Buffer {
-        what: "pixels of an image",
-        expected: side as usize * side as usize * channels,
-        got,
-    })?;
+    let image = image_of(pixels, (side, side), channels)?;
     Ok((image, resized_labels(&cut(&sample.labels, area), side, side)))
 }
 

@@ -160,10 +160,18 @@ pub(crate) fn resized(image: &Image, width: u32, height: u32) -> Result<Image> {
     let planes = resize(image.into(), width, height)?;
     let mut data = vec![0; planes.bytes().len()];
     planes.store(&mut data);
-    let got = data.len();
-    Image::new(data, width, height, image.channels()).ok_or_else(|| {
-        augment::Error::Buffer { what: "pixels of an image", expected: 1, got }.into()
-    })
+    image_of(data, (width, height), image.channels())
+}
+
+/// Creates an image from `data`, `[height, width, channels]`.
+pub(crate) fn image_of(
+    data: Vec<u8>,
+    (width, height): (u32, u32),
+    channels: usize,
+) -> Result<Image> {
+    let (expected, got) = (width as usize * height as usize * channels, data.len());
+    let wrong = || augment::Error::Buffer { what: "pixels of an image", expected, got };
+    Ok(Image::new(data, width, height, channels).ok_or_else(wrong)?)
 }
 
 /// Resizes a class map from `from` to `to`, both `(width, height)`: each pixel takes the class at

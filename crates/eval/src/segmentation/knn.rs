@@ -49,6 +49,8 @@ pub struct TrainPatches<'a> {
     kept: usize,
     /// Standardized features and all labels of the held-out images that this process has read.
     held_out: Vec<(Tensor, PatchLabels)>,
+    /// Number of processes that share the held-out images.
+    processes: usize,
     /// Number of training images.
     pub images: usize,
     /// Images that could not be read.
@@ -108,7 +110,9 @@ impl<'a> TrainPatches<'a> {
         };
         set.broken.extend(lost);
         let classes = train.set.rules().classes();
-        agreed(Self::standardized(network, config, classes, read, set), processes)
+        let patches = Self::standardized(network, config, classes, read, set);
+        let patches = agreed(patches, processes)?;
+        Ok(Self { processes: processes.size(), ..patches })
     }
 
     fn standardized(
@@ -129,6 +133,7 @@ impl<'a> TrainPatches<'a> {
         Ok(Self {
             held_out: held_out.map(|(features, labels)| (standard(&features), labels)).collect(),
             features: standard(&features),
+            processes: 1,
             network,
             config,
             classes,
@@ -161,7 +166,7 @@ impl<'a> TrainPatches<'a> {
     /// all candidates. A single candidate is not scored; its mIoU is NaN.
     ///
     /// # Errors
-    /// Returns an error if the held-out images have no label.
+    /// Returns an error if the held-out images have no label, or several processes share them.
     pub fn knn(&self) -> Result<(PatchSegmenter<'_>, Vec<Candidate<KnnSettings>>)> {
         self.knn_shared(&SingleProcess)
     }
@@ -170,11 +175,13 @@ impl<'a> TrainPatches<'a> {
     /// images that it has read.
     ///
     /// # Errors
-    /// Fails like [`Self::knn`], and in every process if one fails.
+    /// Returns an error in every process if the held-out images have no label, if the number of
+    /// processes is another one than in [`Self::shared`], or if a process fails.
     pub fn knn_shared(
         &self,
         processes: &dyn Collective,
     ) -> Result<(PatchSegmenter<'_>, Vec<Candidate<KnnSettings>>)> {
+        self.check_processes(processes.size())?;
         let most = self.config.k.iter().copied().max().unwrap_or(1);
         let mut candidates = Vec::new();
         for &similarity in &self.config.similarities {
@@ -221,11 +228,11 @@ impl<'a> TrainPatches<'a> {
     /// scores of all candidates. A single candidate is not scored; its mIoU is NaN. The label of a
     /// patch is its most frequent class.
     ///
-    /// Only the held-out images of this process are used, so this is for a single process.
-    ///
     /// # Errors
-    /// Returns an error if the held-out images have no label, or libtorch fails.
+    /// Returns an error if the held-out images have no label, if several processes share them, or
+    /// if libtorch fails.
     pub fn logistic(&self) -> Result<(PatchSegmenter<'_>, Vec<Candidate<f64>>)> {
+        self.check_processes(1)?;
         let (classes, config) = (self.classes as i64, self.logistic_config());
         let labels = self.majorities();
         let all = Examples { features: &self.features, labels: &labels };
@@ -251,6 +258,20 @@ impl<'a> TrainPatches<'a> {
         let candidates = self.config.c.iter().zip(mious);
         let candidates = candidates.map(|(&settings, miou)| Candidate { settings, miou }).collect();
         Ok((self.regression(self.config.c[place], model), candidates))
+    }
+
+    /// Fails unless `processes` is the number of processes that share the held-out images: without
+    /// those of the others, each process could choose other settings.
+    fn check_processes(&self, processes: usize) -> Result<()> {
+        if processes == self.processes {
+            return Ok(());
+        }
+        let problem = format!(
+            "the held-out images are shared by {} processes and cannot be used by {processes} of \
+             them",
+            self.processes
+        );
+        Err(Error::Setting { key: "processes", problem })
     }
 
     fn regression(&self, c: f64, model: LogisticModel) -> PatchSegmenter<'_> {

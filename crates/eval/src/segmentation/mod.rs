@@ -24,7 +24,7 @@ mod votes;
 pub use confusion::{ClassScore, Confusion, SegmentationScore};
 pub use evaluate::{DenseData, Evaluated, MaskSize, Seen, Segmenter, evaluate};
 pub(crate) use evaluate::{read_each, threads};
-pub(crate) use features::resized;
 pub use features::{DenseExtractor, DenseNetwork, Layers};
+pub(crate) use features::{image_of, resized};
 pub use picture::{Shown, predicted_row, truth_rows};
 pub use shared::evaluate_shared;

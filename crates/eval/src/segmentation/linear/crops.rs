@@ -7,7 +7,7 @@ use data::dense::{DenseSample, IGNORE, LabelMap};
 use super::config::LinearConfig;
 use super::photometric::Photometric;
 use crate::error::Result;
-use crate::segmentation::features::{resized, resized_labels};
+use crate::segmentation::features::{image_of, resized, resized_labels};
 
 /// The [`Purpose::Choice`] number for crops.
 const CROP: u32 = 705;
@@ -64,15 +64,15 @@ pub(super) fn random_crop(
             at = place();
         }
     }
-    let mut crop = cut(&image, &labels, at, config.crop, fill);
+    let mut crop = cut(&image, &labels, at, config.crop, fill)?;
     if rng.chance(0.5) {
-        crop = mirrored(crop, config.crop as usize);
+        crop = mirrored(&crop, config.crop as usize)?;
     }
     if config.photometric {
         let mut data = crop.image.clone().into_data();
         Photometric::draw(&mut rng).apply(&mut data, crop.image.channels());
         let (width, height) = crop.image.dimensions();
-        crop.image = Image::new(data, width, height, crop.image.channels()).unwrap_or(crop.image);
+        crop.image = image_of(data, (width, height), crop.image.channels())?;
     }
     Ok(crop)
 }
@@ -101,7 +101,7 @@ pub(super) fn cut(
     (left, top): (u32, u32),
     side: u32,
     fill: &[u8],
-) -> Crop {
+) -> Result<Crop> {
     let channels = image.channels();
     let side = side as usize;
     let (left, top) = (left as usize, top as usize);
@@ -115,18 +115,17 @@ pub(super) fn cut(
         let (from, to, bytes) = (from * channels, to * channels, columns * channels);
         pixels[to..to + bytes].copy_from_slice(&image.data()[from..from + bytes]);
     }
-    let image =
-        Image::new(pixels, side as u32, side as u32, channels).unwrap_or_else(|| image.clone());
-    Crop { image, labels: ids }
+    let image = image_of(pixels, (side as u32, side as u32), channels)?;
+    Ok(Crop { image, labels: ids })
 }
 
-fn mirrored(crop: Crop, side: usize) -> Crop {
+fn mirrored(crop: &Crop, side: usize) -> Result<Crop> {
     let channels = crop.image.channels();
     let rows = crop.image.data().chunks_exact(side * channels);
     let pixels = rows.flat_map(|row| row.chunks_exact(channels).rev().flatten()).copied().collect();
     let labels = crop.labels.chunks_exact(side).flat_map(|row| row.iter().rev()).copied().collect();
-    let image = Image::new(pixels, side as u32, side as u32, channels).unwrap_or(crop.image);
-    Crop { image, labels }
+    let image = image_of(pixels, (side as u32, side as u32), channels)?;
+    Ok(Crop { image, labels })
 }
 
 #[cfg(test)]
@@ -153,16 +152,17 @@ mod tests {
     #[test]
     fn image_and_labels_are_cut_and_mirrored_alike() {
         let sample = sample(9, 6);
-        let crop = cut(&sample.image, &sample.labels, (5, 2), 6, &[77, 78, 79]);
-        for flipped in [crop.clone(), mirrored(crop.clone(), 6)] {
+        let crop = cut(&sample.image, &sample.labels, (5, 2), 6, &[77, 78, 79]).unwrap();
+        let mirrored = |crop: &Crop| mirrored(crop, 6).unwrap();
+        for flipped in [crop.clone(), mirrored(&crop)] {
             for (pixel, &label) in flipped.image.data().chunks(3).zip(&flipped.labels) {
                 assert_eq!(pixel[0], if label == IGNORE { 77 } else { label });
             }
         }
         assert_eq!(crop.labels.iter().filter(|&&id| id == IGNORE).count(), 36 - 16);
         assert_eq!(crop.labels[0], sample.labels.ids[2 * 9 + 5]);
-        assert_eq!(mirrored(crop.clone(), 6).labels[5], crop.labels[0]);
-        assert_eq!(mirrored(mirrored(crop.clone(), 6), 6), crop);
+        assert_eq!(mirrored(&crop).labels[5], crop.labels[0]);
+        assert_eq!(mirrored(&mirrored(&crop)), crop);
     }
 
     #[test]

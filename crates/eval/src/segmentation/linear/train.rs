@@ -12,7 +12,7 @@ use super::state::StateFile;
 use super::windows::starts;
 use crate::error::{Error, Result};
 use crate::features::check_finite;
-use crate::order::{Order, permutation};
+use crate::order::{Order, Passes};
 use crate::segmentation::evaluate::DenseData;
 use crate::segmentation::features::{DenseNetwork, resized, resized_labels};
 
@@ -172,7 +172,7 @@ fn cached(
             |side: u32| starts(i64::from(side), i64::from(config.crop), i64::from(config.stride));
         let places =
             starts(height).flat_map(|top| starts(width).map(move |left| (left as u32, top as u32)));
-        Ok(places.map(|at| cut(&image, &labels, at, config.crop, &fill)).collect::<Vec<_>>())
+        places.map(|at| cut(&image, &labels, at, config.crop, &fill)).collect::<Result<Vec<_>>>()
     };
     let (mut maps, mut labels, mut bytes) = (Vec::new(), Vec::new(), 0);
     let read = data.each(indices, windows, |_, crops| {
@@ -192,14 +192,10 @@ fn cached(
     let (maps, labels) = (Tensor::f_cat(&maps, 0)?, Tensor::f_stack(&labels, 0)?);
     let side = i64::from(config.crop);
     let start = training.start(maps.size()[1])?;
-    let count = maps.size()[0] as usize;
+    let mut passes = Passes::dense(config.seed, maps.size()[0] as usize);
     for t in start..config.iterations {
-        let chosen: Vec<i64> = (0..config.batch)
-            .map(|i| {
-                let place = t as usize * config.batch + i;
-                permutation(config.seed, (place / count) as u64, count)[place % count] as i64
-            })
-            .collect();
+        let chosen: Vec<i64> =
+            (0..config.batch).map(|i| passes.image(t as usize * config.batch + i) as i64).collect();
         let chosen = Tensor::from_slice(&chosen);
         let labels = labels.index_select(0, &chosen).view([-1, side, side]);
         training.step(t, &maps.index_select(0, &chosen.to_device(maps.device())), &labels)?;
