@@ -266,11 +266,8 @@ impl<'a> TrainPatches<'a> {
         if processes == self.processes {
             return Ok(());
         }
-        let problem = format!(
-            "the held-out images are shared by {} processes and cannot be used by {processes} of \
-             them",
-            self.processes
-        );
+        let own = self.processes;
+        let problem = format!("{own} of them share the held-out images (got {processes})");
         Err(Error::Setting { key: "processes", problem })
     }
 
