@@ -12,9 +12,9 @@
 //! ```
 //!
 //! A checkpoint is written under a temporary name, flushed, and renamed; `latest` is updated last.
-//! A reader therefore sees either an old checkpoint or a new one. Only while a checkpoint of the
-//! same step is being replaced may it see neither, or a part of the old one, which the manifest
-//! reveals.
+//! A reader therefore sees either an old checkpoint or a new one. A checkpoint of the same step is
+//! moved to `.step-00000123.replaced` for that time and removed at the end, so that it is lost
+//! neither if the save fails nor if the program is killed.
 
 mod manifest;
 mod resume;
@@ -79,17 +79,14 @@ const STATE: &str = "state.json";
 /// `keep`.
 ///
 /// # Errors
-/// Returns an error if writing fails; checkpoints of earlier steps are then unchanged.
+/// Returns an error if writing fails; the existing checkpoints are then unchanged.
 pub fn save(dir: &Path, learner: &Learner, state: &RunState, keep: usize) -> Result<PathBuf> {
     fs::create_dir_all(dir).map_err(Error::io(dir, "create the folder"))?;
     let target = dir.join(name_of(state.step));
     let temporary = dir.join(format!(".{}.partial", name_of(state.step)));
-    let written = write_all(&temporary, learner, state).and_then(|()| {
-        if target.exists() {
-            fs::remove_dir_all(&target).map_err(Error::io(&target, "replace the checkpoint"))?;
-        }
-        fs::rename(&temporary, &target).map_err(Error::io(&target, "rename the checkpoint"))
-    });
+    let replaced = dir.join(format!(".{}.replaced", name_of(state.step)));
+    let written =
+        write_all(&temporary, learner, state).and_then(|()| put(&temporary, &target, &replaced));
     if let Err(error) = written {
         // Best effort: the first error matters, and the next save removes what is left.
         let _ = fs::remove_dir_all(&temporary);
@@ -115,6 +112,26 @@ pub fn export_teacher(path: &Path, learner: &Learner, step: u64) -> Result<()> {
         &learner.teacher.named(),
         &metadata(learner, "teacher", step)?,
     )?)
+}
+
+/// Renames a finished checkpoint to `target`. If there is one already, it is moved to `replaced`,
+/// and moved back if the new one cannot be renamed.
+fn put(finished: &Path, target: &Path, replaced: &Path) -> Result<()> {
+    let replaces = target.exists();
+    if replaces {
+        if replaced.exists() {
+            fs::remove_dir_all(replaced)
+                .map_err(Error::io(replaced, "remove the replaced checkpoint"))?;
+        }
+        fs::rename(target, replaced).map_err(Error::io(target, "replace the checkpoint"))?;
+    }
+    fs::rename(finished, target).map_err(|error| {
+        if replaces {
+            // Best effort: the first error matters.
+            let _ = fs::rename(replaced, target);
+        }
+        Error::io(target, "rename the checkpoint")(error)
+    })
 }
 
 fn write_all(dir: &Path, learner: &Learner, state: &RunState) -> Result<()> {
@@ -154,4 +171,29 @@ fn metadata(learner: &Learner, role: &str, step: u64) -> Result<BTreeMap<String,
         ("std".into(), json(serde_json::to_string(&config.normalize.std))?),
         ("value_range".into(), json(serde_json::to_string(&config.value_range))?),
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_of_the_same_step_is_kept_until_it_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (new, target, replaced) = (at("new"), at("step"), at("replaced"));
+        let make = |folder: &Path, text: &str| {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join(STATE), text).unwrap();
+        };
+        let text = |folder: &Path| fs::read_to_string(folder.join(STATE)).unwrap();
+        make(&target, "old");
+        assert!(put(&new, &target, &replaced).is_err(), "there is nothing to rename");
+        assert_eq!(text(&target), "old");
+        make(&replaced, "left by a program that was killed");
+        make(&new, "new");
+        put(&new, &target, &replaced).unwrap();
+        assert_eq!((text(&target), text(&replaced)), ("new".into(), "old".into()));
+        assert!(!new.exists());
+    }
 }

@@ -69,8 +69,8 @@ pub fn set_aside_after(dir: &Path, step: u64) -> Result<Option<PathBuf>> {
     Ok(Some(aside))
 }
 
-/// Removes all but the `keep` newest checkpoints (at least one is kept), and the remains of an
-/// interrupted save.
+/// Removes all but the `keep` newest checkpoints (at least one is kept), the one that a save has
+/// replaced, and the remains of an interrupted save.
 pub(super) fn keep_newest(dir: &Path, keep: usize) -> Result<()> {
     let checkpoints = list(dir)?;
     let surplus = checkpoints.len().saturating_sub(keep.max(1));
@@ -80,10 +80,11 @@ pub(super) fn keep_newest(dir: &Path, keep: usize) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io(dir, "list the folder"))?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(".step-") && name.ends_with(".partial") {
+        let left = [".partial", ".replaced"].iter().any(|end| name.ends_with(end));
+        if name.starts_with(".step-") && left {
             let path = entry.path();
             fs::remove_dir_all(&path)
-                .map_err(Error::io(&path, "remove the unfinished checkpoint"))?;
+                .map_err(Error::io(&path, "remove what a save has left behind"))?;
         }
     }
     Ok(())
@@ -122,15 +123,14 @@ mod tests {
     #[test]
     fn keeps_the_newest() {
         let dir = tempfile::tempdir().unwrap();
-        for name in
-            ["step-00000001", "step-00000010", "step-00000002", ".step-00000011.partial", "x"]
-        {
+        let left = [".step-00000011.partial", ".step-00000010.replaced"];
+        for name in ["step-00000001", "step-00000010", "step-00000002", "x"].iter().chain(&left) {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         keep_newest(dir.path(), 2).unwrap();
         let steps: Vec<u64> = list(dir.path()).unwrap().into_iter().map(|(s, _)| s).collect();
         assert_eq!(steps, [2, 10]);
-        assert!(!dir.path().join(".step-00000011.partial").exists());
+        assert!(left.iter().all(|name| !dir.path().join(name).exists()));
         assert!(dir.path().join("x").exists(), "foreign files stay");
     }
 }
