@@ -5,6 +5,9 @@ use base::check::{Check, Problem};
 use decode::PixelFormat;
 use serde::{Deserialize, Serialize};
 
+/// More threads than any machine has cores for: a system may refuse to start them.
+const MOST_WORKERS: usize = 1024;
+
 /// Which reader opens [`DataConfig::path`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -58,7 +61,7 @@ pub struct DataConfig {
     /// Number of threads per process that decode and augment images. If it is absent, the process
     /// uses its share of the machine's cores except one, which launches the training step.
     #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1024)))]
     pub workers: Option<usize>,
     /// Number of batches (of one process and pass) that are prepared ahead of the training step.
     #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
@@ -187,6 +190,9 @@ impl DataConfig {
             });
         }
         check.at_least("workers", self.workers, 1);
+        check.that("workers", self.workers.is_none_or(|workers| workers <= MOST_WORKERS), || {
+            format!("must be at most {MOST_WORKERS} (got {})", self.workers.unwrap_or_default())
+        });
         check.at_least("prefetch", self.prefetch, 1);
         check.fraction("max_bad_fraction", self.max_bad_fraction);
         check.not_negative("cache_gb", self.cache_gb);

@@ -147,6 +147,11 @@ fn a_path_that_leads_nowhere_and_two_controllers_are_refused() {
         (SimDinoConfig { position_start: 1.0, ..held() }, "position_start"),
         (SimDinoConfig { position_by: f64::NAN, ..held() }, "position_by"),
         (SimDinoConfig { gamma: Gamma::Balanced, ..held() }, "coeff_rule"),
+        (SimDinoConfig { gamma: Gamma::Balanced, coeff: 0.0, ..Default::default() }, "gamma"),
+        (
+            SimDinoConfig { gamma: Gamma::Balanced, coeff_end: Some(0.0), ..Default::default() },
+            "gamma",
+        ),
     ] {
         let problems = config.validate();
         assert_eq!(problems.len(), 1, "{problems:?}");

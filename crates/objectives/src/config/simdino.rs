@@ -126,7 +126,7 @@ pub struct SimDinoConfig {
     /// paper's run.
     pub gamma_ceiling: f64,
     /// With `gamma: balanced`, the ratio of the norms of the gradients of the coding rate and of the
-    /// similarity.
+    /// similarity, whose weight must not be 0.
     pub gamma_balance: f64,
     /// Features that the coding rate spreads.
     pub expa_source: ExpaSource,
@@ -193,6 +193,12 @@ impl SimDinoConfig {
         check.not_negative("coeff", self.coeff);
         check.not_negative("coeff_end", self.coeff_end);
         self.check_path(&mut check);
+        let unweighted = self.coeff == 0.0 || self.coeff_end == Some(0.0);
+        check.that("gamma", !(self.gamma == Gamma::Balanced && unweighted), || {
+            "balanced keeps the coding rate in proportion to the similarity, whose weight coeff or \
+             coeff_end is 0: make it greater than 0, or use another gamma"
+                .into()
+        });
         check.at_least("rate_groups", self.rate_groups, 1);
         check.at_least("group_rows", self.group_rows.unwrap_or(2), 2);
         check.problems()

@@ -54,7 +54,7 @@ pub struct RunSection {
     pub deterministic: bool,
     /// Number of threads for tensor operations on the CPU. If it is absent, one per core.
     #[schemars(extend("x-on-resume" = "may change"))]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
     /// Longest time, in seconds, that a process waits for the other processes of a run.
     #[schemars(extend("x-on-resume" = "may change"))]
@@ -75,6 +75,8 @@ impl Default for RunSection {
     }
 }
 
+/// Highest number of threads. No machine has so many cores, and a system may refuse to start them.
+const MOST_THREADS: usize = 1024;
 /// Longest timeout: 30 days.
 const MOST_SECONDS: f64 = 2_592_000.0;
 
@@ -86,6 +88,9 @@ impl RunSection {
         let bad = name.contains(['/', '\\', '\0']) || matches!(name, "" | "." | "..");
         check.that("name", !bad, || format!("must be the name of one folder (got '{name}')"));
         check.at_least("threads", self.threads, 1);
+        check.that("threads", self.threads.is_none_or(|threads| threads <= MOST_THREADS), || {
+            format!("must be at most {MOST_THREADS} (got {})", self.threads.unwrap_or_default())
+        });
         let seconds = self.timeout_s;
         check.that("timeout_s", seconds > 0.0 && seconds <= MOST_SECONDS, || {
             format!("must be above 0, to {MOST_SECONDS} (got {seconds})")
