@@ -16,6 +16,7 @@ settings: {train.epochs: 1, probe.train_path: images/images, probe.test_path: im
 methods:
   held: {simdino.coeff_rule: held}
   wrong: {data.path: nowhere}
+  misspelled: {train.epoch: 3}
 axes:
   train.batch_size: [8, {16: {optim.warmup_epochs: 0.5}}]
 seeds: [0, 1]
@@ -30,17 +31,28 @@ fn rows(bench: &Bench) -> Vec<Value> {
 fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     let bench = Bench::new();
     fs::write(bench.path("grid.yaml"), GRID).unwrap();
+    // The dry run names what will fail.
+    let listed = bench.ok(&["study", "grid.yaml", "--dry-run"]);
+    for line in listed.lines() {
+        assert_eq!(line.contains("wrong: "), !line.starts_with("held"), "{line}");
+        assert_eq!(line.contains("nowhere: "), line.starts_with("wrong"), "{line}");
+    }
     bench.ok(&["study", "grid.yaml", "--jobs", "2"]);
     let first = rows(&bench);
-    assert_eq!(first.len(), 8);
+    assert_eq!(first.len(), 12);
     for row in &first {
         let held = row["method"] == "held";
         assert_eq!(row["status"], if held { "done" } else { "failed" }, "{row}");
         assert_eq!(row["knn"].is_number() && row["collapsed"].is_boolean(), held, "{row}");
-        assert_eq!(row["message"].as_str().unwrap().contains("nowhere"), !held, "{row}");
+        let expect = match row["method"].as_str().unwrap() {
+            "held" => "",
+            "wrong" => "nowhere",
+            _ => "unknown key 'train.epoch'",
+        };
+        assert!(row["message"].as_str().unwrap().contains(expect), "{row}");
     }
     let csv = fs::read_to_string(bench.path("runs/grid/study.csv")).unwrap();
-    assert_eq!(csv.lines().count(), 9);
+    assert_eq!(csv.lines().count(), 13);
     assert!(csv.starts_with("run,method,train.batch_size,seed,status,collapsed,knn,"), "{csv}");
     let page = fs::read_to_string(bench.path("runs/grid/study.html")).unwrap();
     assert!(page.contains("k-NN over train.batch_size") && !page.contains("NaN"));
@@ -124,6 +136,21 @@ fn a_study_that_is_stopped_leaves_checkpoints_and_no_process() {
     // The time of this session is saved, to be counted when the run is done.
     let seconds = fs::read_to_string(runs.join(run).join("study-seconds.txt")).unwrap();
     assert!(seconds.trim().parse::<f64>().unwrap() > 0.1, "{seconds}");
+}
+
+#[test]
+fn an_error_of_the_study_stops_its_runs_and_writes_the_tables() {
+    let bench = Bench::new();
+    let long =
+        "base: tiny.yaml\nsettings: {train.epochs: 400}\naxes: {train.batch_size: [8, 16]}\n";
+    fs::write(bench.path("grid.yaml"), long).unwrap();
+    // The output of the second run cannot be written.
+    let output = "runs/grid/runs/base_batch_size=16_seed=0.output.txt";
+    fs::create_dir_all(bench.path(output)).unwrap();
+    let message = bench.fails(1, &["study", "grid.yaml", "--jobs", "2"]);
+    assert!(message.contains("cannot write") && message.contains("batch_size=16"), "{message}");
+    let status: Vec<_> = rows(&bench).into_iter().map(|row| row["status"].clone()).collect();
+    assert_eq!(status, ["unfinished", "not started"]);
 }
 
 #[test]

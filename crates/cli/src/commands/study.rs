@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use data::DataConfig;
 use report::study::Row;
 
 use crate::config;
@@ -64,16 +65,14 @@ pub fn run(args: &Args) -> Result<()> {
     let total = grid.runs.len();
     note(&format!("study {name}: {total} runs in {}", out.display()));
     let mut trouble = None;
-    let rows = runs::make(&grid, &options, &mut |rows, at| {
+    let runs::Made { rows, end } = runs::make(&grid, &options, &mut |rows, at| {
         note(&sentence(rows, at));
         if let Err(failure) = tables::write(&out, &name, &grid, rows) {
             trouble = Some(failure);
         }
     })?;
-    if let Some(failure) = trouble {
-        return Err(failure);
-    }
-    tables::write(&out, &name, &grid, &rows)?;
+    let tables = tables::write(&out, &name, &grid, &rows);
+    end.and(trouble.map_or(Ok(()), Err)).and(tables)?;
     note(&summary(&rows));
     answer(&format!("{}\n", out.join("study.html").display()))?;
     match options.stop.is_set() {
@@ -98,15 +97,30 @@ fn check_first(grid: &Grid) -> Result<()> {
 }
 
 fn list(grid: &Grid) -> Result<()> {
-    let mut text = String::new();
+    let (mut text, mut opened) = (String::new(), Vec::new());
     for run in &grid.runs {
         let problems = match config::load(&grid.base, &run.overrides) {
-            Ok(_) => String::new(),
-            Err(failure) => format!("  wrong: {}", failure.lines().join("; ")),
+            Ok(loaded) => problem_of_images(&loaded.config.data, &mut opened),
+            Err(failure) => Some(failure.lines().join("; ")),
         };
+        let problems = problems.map(|text| format!("  wrong: {text}")).unwrap_or_default();
         text += &format!("{}  {}{problems}\n", run.name, run.overrides.join(" "));
     }
     answer(&text)
+}
+
+/// Returns why images cannot be opened; `None` if they can. `opened` has the findings about images
+/// that were opened before.
+fn problem_of_images(
+    config: &DataConfig,
+    opened: &mut Vec<(DataConfig, Option<String>)>,
+) -> Option<String> {
+    if let Some((_, problem)) = opened.iter().find(|(other, _)| other == config) {
+        return problem.clone();
+    }
+    let problem = data::open(config).err().map(|error| base::error_chain(&error));
+    opened.push((config.clone(), problem.clone()));
+    problem
 }
 
 fn sentence(rows: &[Row], at: usize) -> String {

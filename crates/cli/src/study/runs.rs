@@ -81,17 +81,21 @@ struct Running {
     since: Instant,
 }
 
-/// Executes all runs that are not done, and returns one row for each run of the grid. Calls `tell`
-/// with all rows and the index of each run that ends, successfully or not.
+/// The outcome of a study.
+pub struct Made {
+    /// One row for each run of the grid.
+    pub rows: Vec<Row>,
+    /// An error if the study ended early because a file cannot be written or a process cannot be
+    /// started.
+    pub end: Result<()>,
+}
+
+/// Executes all runs that are not done. Calls `tell` with all rows and the index of each run that
+/// ends, successfully or not. A run that fails is not an error.
 ///
 /// # Errors
-/// Returns an error if a folder cannot be written, a process cannot be started, or a finished run
-/// was made with other settings. A run that fails is not an error.
-pub fn make(
-    grid: &Grid,
-    options: &Options,
-    tell: &mut dyn FnMut(&[Row], usize),
-) -> Result<Vec<Row>> {
+/// Returns an error if a finished run was made with other settings; no run has been started then.
+pub fn make(grid: &Grid, options: &Options, tell: &mut dyn FnMut(&[Row], usize)) -> Result<Made> {
     let mut rows: Vec<Row> =
         grid.runs.iter().map(|spec| outcome::row_of(spec, "not started")).collect();
     let mut waiting = Vec::new();
@@ -101,24 +105,50 @@ pub fn make(
             None => waiting.push(at),
         }
     }
+    let mut running = Vec::new();
+    let end = execute(grid, options, waiting, (&mut running, &mut rows), tell);
+    // After an error, no process may be left behind.
+    stop_all(&mut running);
+    for run in running {
+        rows[run.at] = outcome::row_of(&grid.runs[run.at], "unfinished");
+    }
+    Ok(Made { rows, end })
+}
+
+/// Executes the runs `waiting`. After an error, some processes may still be `running`.
+fn execute(
+    grid: &Grid,
+    options: &Options,
+    waiting: Vec<usize>,
+    (running, rows): (&mut Vec<Running>, &mut Vec<Row>),
+    tell: &mut dyn FnMut(&[Row], usize),
+) -> Result<()> {
     let mut waiting = waiting.into_iter();
-    let mut running: Vec<Running> = Vec::new();
     loop {
         let over = options.is_over();
         while running.len() < options.jobs && !over {
             let Some(at) = waiting.next() else { break };
-            let settings = settings(grid, &grid.runs[at])?;
-            let child = start(grid, &grid.runs[at], options)?;
-            running.push(Running { at, settings, child, since: Instant::now() });
+            let spec = &grid.runs[at];
+            match settings(grid, spec) {
+                Ok(settings) => {
+                    let child = start(grid, spec, options)?;
+                    running.push(Running { at, settings, child, since: Instant::now() });
+                }
+                Err(failure) => {
+                    let message = failure.lines().join("; ");
+                    rows[at] = Row { message, ..outcome::row_of(spec, "failed") };
+                    tell(rows, at);
+                }
+            }
         }
         if running.is_empty() {
-            return Ok(rows);
+            return Ok(());
         }
         if over {
-            stop_all(&mut running);
+            stop_all(running);
         }
-        for at in ended(grid, options, &mut running, &mut rows)? {
-            tell(&rows, at);
+        for at in ended(grid, options, running, rows)? {
+            tell(rows, at);
         }
         sleep(PAUSE);
     }
@@ -133,18 +163,19 @@ fn ended(
     rows: &mut [Row],
 ) -> Result<Vec<usize>> {
     let mut ended = Vec::new();
-    let mut still = Vec::new();
-    for mut run in running.drain(..) {
-        let status = run.child.try_wait().context(|| "cannot wait for a run".into())?;
+    let mut next = 0;
+    while next < running.len() {
+        let status = running[next].child.try_wait().context(|| "cannot wait for a run".into())?;
         let Some(status) = status else {
-            still.push(run);
+            next += 1;
             continue;
         };
+        let run = running.remove(next);
         let spec = &grid.runs[run.at];
         let folder = folder(options, spec);
         let seconds = earlier_seconds(&folder) + run.since.elapsed().as_secs_f64();
+        rows[run.at] = outcome::row_of(spec, "unfinished");
         if status.code() == Some(STOPPED.into()) || status.code().is_none() && options.is_over() {
-            rows[run.at] = outcome::row_of(spec, "unfinished");
             keep_seconds(&folder, seconds)?;
             continue;
         }
@@ -153,23 +184,22 @@ fn ended(
         } else {
             Err(last_words(&output_file(options, spec)).unwrap_or_else(|| status.to_string()))
         };
-        rows[run.at] = match row {
+        match row {
             Ok(row) => {
                 let (base, overrides) = (grid.base.clone(), spec.overrides.clone());
                 let done = Done { base, overrides, settings: run.settings, row };
                 write_json(&folder.join(DONE), &done)?;
                 // The file exists only if the run was interrupted before.
                 let _ = fs::remove_file(folder.join(SECONDS));
-                done.row
+                rows[run.at] = done.row;
             }
             Err(message) => {
+                rows[run.at] = Row { message, ..outcome::row_of(spec, "failed") };
                 keep_seconds(&folder, seconds)?;
-                Row { message, ..outcome::row_of(spec, "failed") }
             }
-        };
+        }
         ended.push(run.at);
     }
-    *running = still;
     Ok(ended)
 }
 
