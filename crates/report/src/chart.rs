@@ -17,6 +17,9 @@ const BOTTOM: f64 = 34.0;
 /// Approximate width of a digit of a label.
 const DIGIT: f64 = 7.0;
 
+/// Number of line colors of a chart.
+pub(crate) const MOST_LINES: usize = 4;
+
 /// Maximum number of points of a line. Longer lines are reduced by averaging neighboring points.
 const MAX_POINTS: usize = 300;
 

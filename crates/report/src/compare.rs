@@ -6,16 +6,14 @@ use eval::record::Record;
 use eval::results::Results;
 use serde_json::Value;
 
-use super::chart::{Chart, Series};
+use super::chart::{Chart, MOST_LINES, Series};
 use super::curves::points;
 use super::evaluations::described;
-use super::markup::{absent, escape, section, table};
+use super::markup::{absent, escape, section, text_table};
+use super::results::COLUMNS;
 use super::run::Run;
 use super::scale::{self, percent};
 use super::sections::flatten;
-
-/// Number of line colors of a chart.
-const MOST_LINES: usize = 4;
 
 /// For each chart: its title, the metric that it shows, the factor of its values, and a note.
 const CHARTS: [(&str, &str, f64, &str); 9] = [
@@ -134,7 +132,7 @@ fn evaluations(runs: &[Run]) -> String {
             key.into_iter().chain((0..runs.len()).map(cell)).collect()
         })
         .collect();
-    let table = table(&head, &rows).replacen("<table", "<table class=\"text\"", 1);
+    let table = text_table(&head, &rows);
     section("evaluations", "Evaluations", &(table + &missing))
 }
 
@@ -156,8 +154,7 @@ fn knn_at_the_end(run: &Run) -> Vec<(String, String)> {
         let (k, top1) = (first["k"].as_u64()?, first["top1"].as_f64()?);
         Some((format!("k = {k}, {name}"), percent(top1, 1)))
     };
-    let names = [("knn", "this network"), ("untrained", "untrained"), ("pixels", "raw pixels")];
-    names.into_iter().filter_map(of).collect()
+    COLUMNS.into_iter().filter_map(of).collect()
 }
 
 /// Returns the table of the settings that are not the same for all runs.
@@ -187,7 +184,7 @@ fn settings(runs: &[Run]) -> String {
     let body = if rows.is_empty() {
         "<p>All settings are the same.</p>\n".to_owned()
     } else {
-        table(&head, &rows).replacen("<table", "<table class=\"text\"", 1)
+        text_table(&head, &rows)
     };
     section("config", "Settings that differ", &(body + &missing))
 }

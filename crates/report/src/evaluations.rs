@@ -4,7 +4,7 @@ use eval::record::{DataUsed, Record, THIS, TRUTH};
 use eval::results::Results;
 use serde_json::Value;
 
-use super::markup::{absent, section, table};
+use super::markup::{absent, section, text_table};
 use super::run::Run;
 use super::scale::{self, percent};
 
@@ -44,7 +44,7 @@ pub(crate) fn evaluations(run: &Run) -> String {
     let rows: Vec<Vec<String>> = results.records().iter().map(row).collect();
     let notes = "<p class=\"note\">Every protocol on frozen features, with the same network before \
                  its first step beside it. results.csv has all numbers.</p>\n";
-    let table = table(&HEAD, &rows).replacen("<table", "<table class=\"text\"", 1);
+    let table = text_table(&HEAD, &rows);
     section("evaluations", HEADING, &format!("{table}{notes}"))
 }
 

@@ -32,10 +32,19 @@ pub(crate) fn absent(heading: &str, why: &str) -> String {
     format!("<p class=\"absent\"><b>{}</b>: {}</p>\n", escape(heading), escape(why))
 }
 
-/// Returns a table whose cells are plain text. The first column is left-aligned, and the others,
-/// meant for numbers, are right-aligned. An empty `head` means no heading row.
+/// Returns a table of numbers: the first column is left-aligned, and the others are right-aligned.
+/// An empty `head` means no heading row.
 pub(crate) fn table<C: Display>(head: &[&str], rows: &[Vec<C>]) -> String {
-    let mut html = String::from("<div class=\"scroll\"><table>\n");
+    table_of("<table>", head, rows)
+}
+
+/// Returns a table of text, with all columns left-aligned. An empty `head` means no heading row.
+pub(crate) fn text_table<C: Display>(head: &[&str], rows: &[Vec<C>]) -> String {
+    table_of("<table class=\"text\">", head, rows)
+}
+
+fn table_of<C: Display>(open: &str, head: &[&str], rows: &[Vec<C>]) -> String {
+    let mut html = format!("<div class=\"scroll\">{open}\n");
     let mut row = |tag: &str, cells: &mut dyn Iterator<Item = String>| {
         html.push_str("<tr>");
         for cell in cells {

@@ -7,7 +7,7 @@ use super::run::Run;
 use super::scale::percent;
 
 /// Columns of the table: the key in `results.json` and the title.
-const COLUMNS: [(&str, &str); 3] =
+pub(crate) const COLUMNS: [(&str, &str); 3] =
     [("knn", "this network"), ("untrained", "untrained"), ("pixels", "raw pixels")];
 
 /// Accuracies for one number of neighbors.

@@ -1,5 +1,6 @@
 //! Reads the files in the folder of a run, any of which may be missing.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,7 @@ pub(crate) struct Run {
     pub crops: Piece<Vec<u8>>,
     /// `pictures/pca.png`.
     pub pca: Piece<Vec<u8>>,
-    /// Rows of `bad_images.tsv`: file and reason.
+    /// Rows of `bad_images.tsv` and of the `bad_images.N.tsv` of other processes: file and reason.
     pub broken: Vec<(String, String)>,
 }
 
@@ -65,7 +66,7 @@ impl Run {
             results: read_json(&folder.join("results.json")),
             crops: read_png(&folder.join("pictures/crops.png")),
             pca: read_png(&folder.join("pictures/pca.png")),
-            broken: read_broken(&folder.join("bad_images.tsv")),
+            broken: read_broken(folder),
         })
     }
 
@@ -129,12 +130,32 @@ fn read_png(path: &Path) -> Piece<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads lines of a file and a reason separated by a tab, and drops the heading. A file that is
-/// missing or unreadable counts as empty.
-fn read_broken(path: &Path) -> Vec<(String, String)> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let rows = text.lines().filter_map(|line| line.split_once('\t'));
-    rows.filter(|row| *row != ("file", "reason"))
-        .map(|(file, reason)| (file.to_owned(), reason.to_owned()))
-        .collect()
+/// Reads the lists of broken images of all processes, the first process first, and drops the
+/// headings. A file that several processes list is returned once. A list that is missing or
+/// unreadable counts as empty.
+fn read_broken(folder: &Path) -> Vec<(String, String)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut lists: Vec<(u64, PathBuf)> = entries
+        .filter_map(|entry| Some((rank_of(entry.file_name().to_str()?)?, entry.path())))
+        .collect();
+    lists.sort();
+    let mut named = HashSet::new();
+    let mut broken = Vec::new();
+    for (_, path) in lists {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let rows = text.lines().filter_map(|line| line.split_once('\t'));
+        for (file, reason) in rows.filter(|row| *row != ("file", "reason")) {
+            if named.insert(file.to_owned()) {
+                broken.push((file.to_owned(), reason.to_owned()));
+            }
+        }
+    }
+    broken
+}
+
+/// Returns the rank of the process whose list of broken images has this file name; `None` if it is
+/// another file.
+fn rank_of(name: &str) -> Option<u64> {
+    let rest = name.strip_prefix("bad_images.")?;
+    if rest == "tsv" { Some(0) } else { rest.strip_suffix(".tsv")?.parse().ok() }
 }

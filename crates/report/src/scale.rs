@@ -91,9 +91,18 @@ fn trimmed(text: &str) -> String {
 /// becomes `not finite`.
 pub fn percent(share: f64, decimals: usize) -> String {
     if share.is_finite() {
-        format!("{:.decimals$}%", 100.0 * share)
+        format!("{}%", fixed(100.0 * share, decimals))
     } else {
         "not finite".to_owned()
+    }
+}
+
+/// Formats a number with `decimals` decimal places, without the sign of a zero.
+pub(crate) fn fixed(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    match text.strip_prefix('-') {
+        Some(zero) if zero.chars().all(|c| matches!(c, '0' | '.')) => zero.to_owned(),
+        _ => text,
     }
 }
 
@@ -137,6 +146,13 @@ mod tests {
         let scale = Scale::around([0.0, 1.0].into_iter(), 0.1);
         assert_eq!((scale.low, scale.high), (-0.1, 1.1));
         assert!((scale.place(0.5) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn zero_has_no_sign() {
+        let shares = [(-0.0004, "0%"), (-0.0, "0%"), (-0.006, "-1%"), (0.004, "0%")];
+        assert!(shares.iter().all(|&(share, expect)| percent(share, 0) == expect));
+        assert_eq!((fixed(-0.004, 2), fixed(-0.006, 2)), ("0.00".into(), "-0.01".into()));
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::markup::{absent, escape, picture, section, table, tile};
+use super::markup::{absent, escape, picture, section, text_table, tile};
 use super::run::{Piece, Run};
 use super::scale::{number, percent};
 use super::{curves, results};
 use simdino::RunConfig;
 
-/// Number of broken images that a page lists; `bad_images.tsv` has all of them.
+/// Number of broken images that a page lists; the files `bad_images*.tsv` have all of them.
 const MAX_BROKEN: usize = 100;
 
 /// Returns the header: the name of the run, a one-line summary, and the key numbers.
@@ -146,13 +146,9 @@ pub(crate) fn broken(run: &Run) -> String {
         .take(MAX_BROKEN)
         .map(|(file, reason)| vec![file.as_str(), reason.as_str()])
         .collect();
-    body.push_str(&table(&["file", "reason"], &rows).replacen(
-        "<table",
-        "<table class=\"text\"",
-        1,
-    ));
+    body.push_str(&text_table(&["file", "reason"], &rows));
     if count > MAX_BROKEN {
-        body.push_str(&format!("<p>The others are in bad_images.tsv ({count} in all).</p>\n"));
+        body.push_str(&format!("<p>The others are in bad_images*.tsv ({count} in all).</p>\n"));
     }
     section("broken", "Broken images", &body)
 }
@@ -168,7 +164,7 @@ pub(crate) fn config(run: &Run) -> String {
         let rows = changes(config);
         body.push_str("<p>What differs from the defaults:</p>\n");
         let head = ["key", "this run", "default"];
-        body.push_str(&table(&head, &rows).replacen("<table", "<table class=\"text\"", 1));
+        body.push_str(&text_table(&head, &rows));
     }
     body.push_str(&format!(
         "<details><summary>The whole config</summary><pre>{}</pre></details>\n",
@@ -198,7 +194,7 @@ pub(crate) fn environment(run: &Run) -> String {
     flatten("", value, &mut rows);
     let rows: Vec<Vec<String>> =
         rows.into_iter().map(|(key, value)| vec![key.replace('_', " "), value]).collect();
-    let body = table(&[], &rows).replacen("<table", "<table class=\"text\"", 1);
+    let body = text_table(&[], &rows);
     section("environment", "Environment", &body)
 }
 

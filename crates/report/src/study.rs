@@ -2,16 +2,14 @@
 
 mod row;
 
-use super::chart::{Chart, Series};
+use super::chart::{Chart, MOST_LINES, Series};
 use super::heat::{Cell, HeatMap};
 use super::markup::{escape, section, table};
-use super::scale::percent;
+use super::scale::{fixed, percent};
 use super::spread::Spread;
 use super::{document, markup};
 pub use row::Row;
 
-/// Number of line colors of a chart.
-const MOST_LINES: usize = 4;
 /// Number of intervals that the curve of a method over the training is averaged in.
 const STEPS: usize = 20;
 
@@ -211,21 +209,7 @@ impl Study {
             for (j, line) in rows.iter().enumerate() {
                 let here = |row: &&Row| row.value(x) == Some(column) && row.value(y) == Some(line);
                 let found: Vec<&Row> = self.done(method).filter(here).collect();
-                let Some(knn) = Spread::of(found.iter().filter_map(|row| row.knn)) else {
-                    continue;
-                };
-                let collapsed = found.iter().filter(|row| row.collapsed == Some(true)).count();
-                cells.push(Cell {
-                    at: (i, j),
-                    value: knn.mean,
-                    text: percent(knn.mean, 1),
-                    remark: match collapsed {
-                        0 if knn.count == 1 => String::new(),
-                        0 => format!("worst {}", percent(knn.least, 1)),
-                        _ => format!("{collapsed} of {} fell", knn.count),
-                    },
-                    bad: collapsed > 0,
-                });
+                cells.extend(cell((i, j), &found, all.least));
             }
         }
         let words = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
@@ -252,8 +236,7 @@ impl Study {
             "img/s",
             "s",
         ]);
-        let number =
-            |x: Option<f64>, digits: usize| x.map_or("-".into(), |x| format!("{x:.digits$}"));
+        let number = |x: Option<f64>, digits: usize| x.map_or("-".into(), |x| fixed(x, digits));
         let cells = |row: &Row| {
             let status = match row.status.as_str() {
                 "failed" => format!("failed: {}", row.message),
@@ -282,6 +265,28 @@ impl Study {
         }
         markup::table(&head, &rows)
     }
+}
+
+/// Returns the cell of a heat map with the runs `rows`; `None` if they have no k-NN accuracy and none
+/// collapsed. Collapsed runs without an accuracy have the color of `least`.
+fn cell(at: (usize, usize), rows: &[&Row], least: f64) -> Option<Cell> {
+    let knn = Spread::of(rows.iter().filter_map(|row| row.knn));
+    let collapsed = rows.iter().filter(|row| row.collapsed == Some(true)).count();
+    if knn.is_none() && collapsed == 0 {
+        return None;
+    }
+    let remark = match &knn {
+        _ if collapsed > 0 => format!("{collapsed} of {} fell", rows.len()),
+        Some(knn) if knn.count > 1 => format!("worst {}", percent(knn.least, 1)),
+        _ => String::new(),
+    };
+    Some(Cell {
+        at,
+        value: knn.as_ref().map_or(least, |knn| knn.mean),
+        text: knn.map_or_else(|| "-".into(), |knn| percent(knn.mean, 1)),
+        remark,
+        bad: collapsed > 0,
+    })
 }
 
 /// Returns the cells of a group of runs: their number, how many collapsed, their mean, worst, and
@@ -361,6 +366,16 @@ mod tests {
         assert!(page.contains("k-NN over batch") && page.contains("k-NN over the training"));
         assert_eq!(study.values("batch"), ["16", "64"]);
         assert!(!page.contains("NaN"));
+    }
+
+    #[test]
+    fn collapsed_runs_without_an_accuracy_count() {
+        let fallen = |batch| Row { knn: None, ..row("a", batch, "1", 0.0, true) };
+        let rows = vec![row("a", "16", "1", 0.4, true), fallen("16"), fallen("64")];
+        let rows = [rows, vec![row("a", "64", "0.1", 0.5, false)]].concat();
+        let axes = vec!["batch".into(), "lr".into()];
+        let page = Study { name: "x".into(), axes, rows }.html();
+        assert!(page.contains("2 of 2 fell") && page.contains("1 of 1 fell"), "{page}");
     }
 
     #[test]

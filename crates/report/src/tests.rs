@@ -48,6 +48,8 @@ fn a_whole_run_has_every_section() {
         format!(r#"{{"knn":{scores},"untrained":{scores},"pixels":[{{"k":20,"top1":0.25}}]}}"#);
     fs::write(folder.join("results.json"), results).unwrap();
     fs::write(folder.join("bad_images.tsv"), "file\treason\na<b>.jpg\tcut short\n").unwrap();
+    let other = "file\treason\nb.jpg\tno pixels\na<b>.jpg\tcut short\n";
+    fs::write(folder.join("bad_images.3.tsv"), other).unwrap();
     fs::write(folder.join("pictures/crops.png"), PNG).unwrap();
     fs::write(folder.join("pictures/pca.png"), PNG).unwrap();
 
@@ -64,7 +66,8 @@ fn a_whole_run_has_every_section() {
         "<td>train.batch_size</td><td>64</td><td>512</td>",
         "A &amp; B",
         "a&lt;b&gt;.jpg",
-        "1 image could not be read and was replaced",
+        "b.jpg",
+        "2 images could not be read and were replaced",
         "20 s",
         "data:image/png;base64,iVBORw0KGgpyZXN0",
     ] {
