@@ -5,6 +5,8 @@
 
 mod common;
 
+use std::process::Stdio;
+
 use common::{Bench, final_state, stderr};
 use serde_json::Value;
 
@@ -94,6 +96,21 @@ fn a_dry_run_plans_for_processes_that_are_not_there() {
     assert!(stderr(&refused).contains("train.batch_size: must be a multiple of 3"));
     let alone = bench.run(&["train", "tiny.yaml", "--processes", "2"]);
     assert!(stderr(&alone).contains("--dry-run"), "{}", stderr(&alone));
+}
+
+#[test]
+fn nobody_has_to_read_the_answer() {
+    let bench = Bench::new();
+    let step = ["bench", "step", "tiny.yaml", "--steps", "1", "--warmup", "0"];
+    for args in
+        [&["train", "tiny.yaml", "--dry-run"][..], &step, &[&step[..], &["--json"]].concat()]
+    {
+        let mut command = bench.command(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    }
 }
 
 #[test]

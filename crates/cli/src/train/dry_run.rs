@@ -13,7 +13,7 @@ pub use super::links::links;
 use super::probe::{Probes, describe};
 use super::start;
 use crate::config::RunConfig;
-use crate::console::Console;
+use crate::console::{Console, answer};
 use crate::failure::{Failure, Result};
 use base::printable;
 use report::percent;
@@ -79,9 +79,8 @@ pub fn print(
     let exchanges = links.describe(&exchanges::per_step(config, &learner));
     let lines = lines.into_iter().chain(probes.into_iter().map(|line| ("probe", line)));
     let lines = lines.chain(exchanges);
-    for (what, value) in lines {
-        println!("{what:<15}{}", printable(&value));
-    }
+    let text = lines.map(|(what, value)| format!("{what:<15}{}\n", printable(&value)));
+    answer(&text.collect::<String>())?;
     sample.judge(config.data.max_bad_fraction, &data_path)
 }
 

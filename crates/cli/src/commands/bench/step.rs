@@ -18,6 +18,7 @@ use trainer::step::{StepRequest, StepResult};
 
 use super::shapes::{self, PublishedShape};
 use crate::config::{self, RunConfig};
+use crate::console::answer;
 use crate::failure::{Failure, Result};
 use simdino::{assemble, device, numerics};
 
@@ -203,19 +204,18 @@ fn report(config: &RunConfig, device: Device, args: &StepArgs, step_ms: f64) -> 
         if args.costs {
             line["costs"] = shapes::json(config, step_ms);
         }
-        println!("{line}");
-    } else {
-        println!(
-            "{name}: {step_ms:.1} ms per step of {} images, {img_s:.1} img/s, peak memory {:.2} GB",
-            config.train.batch_size,
-            peak as f64 / 1e9
-        );
-        if let Some(shape) = args.shape {
-            println!("{}", shape.reported());
-        }
-        if args.costs {
-            print!("\n{}", shapes::text(config, step_ms));
-        }
+        return answer(&format!("{line}\n"));
     }
-    Ok(())
+    let mut text = format!(
+        "{name}: {step_ms:.1} ms per step of {} images, {img_s:.1} img/s, peak memory {:.2} GB\n",
+        config.train.batch_size,
+        peak as f64 / 1e9
+    );
+    if let Some(shape) = args.shape {
+        text += &format!("{}\n", shape.reported());
+    }
+    if args.costs {
+        text += &format!("\n{}", shapes::text(config, step_ms));
+    }
+    answer(&text)
 }
