@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use model::normalize::Normalize;
 use model::weights::{
     Backbone, ImportPolicy, Layout, Target, TensorFile, export, import, infer, named_variables,
-    write_safetensors,
+    verify, write_safetensors,
 };
 use model::{Arch, ModelConfig, VisionTransformer};
 use serde_json::{Value, json};
@@ -183,6 +184,38 @@ fn the_layer_scale_before_training_is_that_of_the_config() {
             assert_eq!(infer(&file, &chosen).unwrap().model.layer_scale, expected, "{config}");
             let aloud = assumed.iter().any(|line| line.starts_with("model.layer_scale: 1e-5"));
             assert_eq!(aloud, expected == Some(1e-5), "{config}: {assumed:?}");
+        }
+    }
+}
+
+fn backbone<'a>(tensors: &'a [(String, Tensor)], model: &'a ModelConfig) -> Backbone<'a> {
+    let normalize = Normalize { mean: vec![0.5; 3], std: vec![0.5; 3] };
+    Backbone { tensors, model, normalize }
+}
+
+#[test]
+fn reading_back_compares_every_value() {
+    let model = ModelConfig { num_register_tokens: 2, ..nano() };
+    let tensors: Vec<(String, Tensor)> = network(&model).into_iter().collect();
+    let dir = tempfile::tempdir().unwrap();
+    let difference = |tensors: &[(String, Tensor)]| {
+        verify(dir.path(), &backbone(tensors, &model)).unwrap().difference
+    };
+    for layout in [Layout::Timm, Layout::Dinov2] {
+        export(dir.path(), &backbone(&tensors, &model), layout).unwrap();
+        assert_eq!(difference(&tensors), 0.0);
+        // The first position is that of the class token, and the last one that of a patch.
+        for (name, at) in [("cls_token", 5), ("pos_embed", 5), ("pos_embed", -1), ("norm.bias", 5)]
+        {
+            for value in [2.0, f64::NAN] {
+                let copies = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.copy()));
+                let changed: Vec<(String, Tensor)> = copies.collect();
+                let (_, tensor) = changed.iter().find(|(other, _)| other == name).unwrap();
+                let _ = tensor.view([-1]).get(at).fill_(value);
+                let found = difference(&changed);
+                let expected = if value.is_nan() { found == f64::INFINITY } else { found > 0.1 };
+                assert!(expected, "{layout:?}, {name}[{at}] = {value}: {found}");
+            }
         }
     }
 }

@@ -19,8 +19,9 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct ReadBack {
-    /// Largest relative difference between tensors. If timm's layout stores only the sum of the
-    /// class token and its position, the class token and the positions are not compared.
+    /// Largest relative difference between tensors; infinite if a value read back is not a number.
+    /// If timm's layout stores only the sum of the class token and its position, the sums are
+    /// compared.
     pub difference: f64,
     /// How the library interpolates positions for images of another size than
     /// [`ModelConfig::image_size`], which may differ from [`ModelConfig::pos_interpolation`].
@@ -51,23 +52,51 @@ pub fn verify(folder: &Path, backbone: &Backbone<'_>) -> Result<ReadBack> {
         return Err(Error::Mismatch { summary });
     }
     let pos_interpolation = back.pos_interpolation;
-    let merged = backbone.model.num_register_tokens > 0 && network.style == KeyStyle::Timm;
+    let merged = given.num_register_tokens > 0 && network.style == KeyStyle::Timm;
     let mut worst = 0f64;
     for (name, tensor) in backbone.tensors {
-        let ours = match name.as_str() {
-            "mask_token" if !network.backbone.contains_key(name) => continue,
-            // Only their sum is stored.
-            "cls_token" | "pos_embed" if merged => continue,
-            _ => tensor.detach().f_to_device(Device::Cpu)?,
+        if name == "mask_token" && !network.backbone.contains_key(name) {
+            continue;
+        }
+        let ours = match merged {
+            true => with_merged_class(name, backbone)?,
+            false => tensor.shallow_clone(),
         };
+        let ours = ours.detach().f_to_device(Device::Cpu)?;
         let recipe = network.backbone.get(name);
         let recipe =
             recipe.ok_or_else(|| Error::Mismatch { summary: format!("missing {name}") })?;
         let theirs = read(&file, recipe)?.f_view_as(&ours)?;
-        let wide = |t: &Tensor| t.to_kind(Kind::Double);
-        let largest = wide(&ours).abs().max().double_value(&[]).max(f64::MIN_POSITIVE);
-        let difference = (wide(&ours) - wide(&theirs)).abs().max().double_value(&[]);
-        worst = worst.max(difference / largest);
+        worst = worst.max(difference(&ours, &theirs)?);
     }
     Ok(ReadBack { difference: worst, pos_interpolation })
+}
+
+/// Returns a tensor of a backbone as timm's layout represents it with registers: the class token
+/// includes its position, which is 0.
+fn with_merged_class(name: &str, backbone: &Backbone<'_>) -> Result<Tensor> {
+    let of = |name: &str| {
+        let found = backbone.tensors.iter().find(|(other, _)| other == name);
+        let found = found.ok_or_else(|| Error::Mismatch { summary: format!("missing {name}") })?;
+        Ok::<_, Error>(found.1.detach())
+    };
+    let tensor = of(name)?;
+    Ok(match name {
+        "cls_token" => tensor.f_add(&of("pos_embed")?.f_narrow(1, 0, 1)?)?, // [1, 1, D]
+        "pos_embed" => {
+            let patches = tensor.f_narrow(1, 1, tensor.size()[1] - 1)?; // [1, N, D]
+            let class = patches.f_narrow(1, 0, 1)?.f_zeros_like()?; // [1, 1, D]
+            Tensor::f_cat(&[class, patches], 1)?
+        }
+        _ => tensor,
+    })
+}
+
+/// Returns the largest difference between tensors of the same shape relative to the largest value
+/// of the first one; infinite if it is not a number.
+fn difference(ours: &Tensor, theirs: &Tensor) -> Result<f64> {
+    let (ours, theirs) = (ours.f_to_kind(Kind::Double)?, theirs.f_to_kind(Kind::Double)?);
+    let largest = ours.f_abs()?.f_max()?.f_double_value(&[])?.max(f64::MIN_POSITIVE);
+    let difference = ours.f_sub(&theirs)?.f_abs()?.f_max()?.f_double_value(&[])? / largest;
+    Ok(if difference.is_nan() { f64::INFINITY } else { difference })
 }
