@@ -52,7 +52,9 @@ impl Walk<'_> {
             Node::None => Value::Null,
             Node::Bool(value) => Value::Bool(*value),
             Node::Int(value) => Value::from(*value),
-            Node::Long(range) => Value::from(long(self.pickle.slice(range))?),
+            Node::Long(_) => {
+                return Err(PthError::Format("it has an integer of more than 64 bits"));
+            }
             Node::Float(value) => Number::from_f64(*value).map_or(Value::Null, Value::Number),
             Node::Text(_) | Node::Bytes(_) => match self.pickle.text(id) {
                 Some(text) => Value::from(text),
@@ -96,18 +98,20 @@ impl Walk<'_> {
         ) {
             ("_reconstruct", Some(&[_, shape, dtype, _, data]), _) => {
                 let shape = pickle.sequence(shape).ok_or(OTHER)?;
-                if shape.len() != 1 {
+                let &[length] = shape else {
                     return Err(PthError::Format("it has an array that is not one-dimensional"));
-                }
-                Ok(Value::Array(self.numbers(dtype, data)?))
+                };
+                let length = pickle.int(length).and_then(|length| usize::try_from(length).ok());
+                let length = length.ok_or(OTHER)?;
+                Ok(Value::Array(self.numbers(dtype, data, length)?))
             }
-            ("scalar", _, Some(&[dtype, data])) => self.numbers(dtype, data)?.pop().ok_or(OTHER),
+            ("scalar", _, Some(&[dtype, data])) => self.numbers(dtype, data, 1)?.pop().ok_or(OTHER),
             _ => Err(OTHER),
         }
     }
 
-    /// Decodes bytes as numbers of a dtype.
-    fn numbers(&mut self, dtype: Id, data: Id) -> Result<Vec<Value>> {
+    /// Decodes bytes as `count` numbers of a dtype.
+    fn numbers(&mut self, dtype: Id, data: Id, count: usize) -> Result<Vec<Value>> {
         let pickle = self.pickle;
         let Node::Object(object) = pickle.node(dtype) else { return Err(OTHER) };
         let args = pickle.sequence(object.args).ok_or(OTHER)?;
@@ -121,30 +125,40 @@ impl Walk<'_> {
             return Err(PthError::Limit { what: "values", limit: MOST_VALUES });
         }
         self.left -= data.len();
+        let width = match kind {
+            "i8" | "f8" => 8,
+            "i4" | "u4" | "f4" => 4,
+            _ => return Err(PthError::Format("it has an array of another type than int or float")),
+        };
+        if count.checked_mul(width) != Some(data.len()) {
+            return Err(PthError::Format("it has an array whose data is not of its size"));
+        }
         Ok(match kind {
             "i8" => data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b).into()).collect(),
             "i4" => data.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect(),
             "u4" => data.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b).into()).collect(),
             "f8" => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b).into()).collect(),
-            "f4" => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
-            _ => return Err(PthError::Format("it has an array of another type than int or float")),
+            _ => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
         })
     }
 
-    /// Returns the bytes of a node. For old protocols, Python 3 writes them as Latin-1 text.
+    /// Returns the bytes of a node. For old protocols, Python 3 writes them as Latin-1 text, and empty
+    /// ones as a call of `bytes()`.
     fn bytes(&self, id: Id) -> Result<Vec<u8>> {
         let pickle = self.pickle;
         match pickle.node(id) {
             Node::Bytes(range) => Ok(pickle.slice(range).to_vec()),
-            Node::Object(object) if pickle.global(object.class) == Some(("_codecs", "encode")) => {
-                let text =
-                    pickle.sequence(object.args).and_then(|args| pickle.text(*args.first()?));
-                let latin1 =
-                    text.into_iter().flat_map(str::chars).map(|c| u8::try_from(u32::from(c)));
-                latin1.collect::<std::result::Result<_, _>>().map_err(|_| OTHER)
+            Node::Object(object) => {
+                match (pickle.global(object.class), pickle.sequence(object.args)) {
+                    (Some(("_codecs", "encode")), Some(&[text, _])) => {
+                        let text = pickle.text(text).ok_or(OTHER)?;
+                        let latin1 = text.chars().map(|c| u8::try_from(u32::from(c)));
+                        latin1.collect::<std::result::Result<_, _>>().map_err(|_| OTHER)
+                    }
+                    (Some(("__builtin__" | "builtins", "bytes")), Some([])) => Ok(Vec::new()),
+                    _ => Err(OTHER),
+                }
             }
-            // Old protocols write empty bytes as a call of `bytes()`.
-            Node::Object(_) => Ok(Vec::new()),
             _ => Err(OTHER),
         }
     }
@@ -152,17 +166,6 @@ impl Walk<'_> {
 
 const OTHER: PthError =
     PthError::Format("it has values that are not numbers, text, lists or dictionaries");
-
-/// Decodes a little-endian two's complement integer.
-fn long(bytes: &[u8]) -> Result<i64> {
-    let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
-    let mut all = [if negative { 0xFF } else { 0 }; 8];
-    match all.get_mut(..bytes.len()) {
-        Some(low) => low.copy_from_slice(bytes),
-        None => return Err(PthError::Format("it has an integer of more than 64 bits")),
-    }
-    Ok(i64::from_le_bytes(all))
-}
 
 #[cfg(test)]
 mod tests {
@@ -181,10 +184,44 @@ mod tests {
         for end in 0..bytes.len() {
             assert!(read_plain_pickle(&bytes[..end]).is_err(), "cut at {end}");
         }
-        assert_eq!(
-            (long(b"\xff\x7f").unwrap(), long(b"\x00\xff").unwrap(), long(b"").unwrap()),
-            (32767, -256, 0)
-        );
+        // Integers that follow their number of bytes.
+        let long = |bytes: &[u8]| {
+            let head = [0x80, 2, 0x8a, bytes.len() as u8];
+            read_plain_pickle(&[&head, bytes, b"."].concat()).ok()
+        };
+        assert_eq!(long(b"\xff\x7f"), Some(json!(32767)));
+        assert_eq!(long(b"\x00\xff"), Some(json!(-256)));
+        assert_eq!((long(b""), long(&[1; 9])), (Some(json!(0)), None));
+    }
+
+    /// Returns the pickle of an array of `length` 32-bit integers with this data.
+    fn array(length: u8, data: &[u8]) -> Vec<u8> {
+        let dtype = b"cnumpy\ndtype\nX\x02\0\0\0i4\x85R";
+        let parts = [
+            &b"\x80\x03cnumpy.core.multiarray\n_reconstruct\n)R(K\x01K"[..],
+            &[length, 0x85],
+            dtype,
+            b"\x89",
+            data,
+            b"tb.",
+        ];
+        parts.concat()
+    }
+
+    #[test]
+    fn an_array_has_the_data_of_its_shape() {
+        let read = |length, data: &[u8]| read_plain_pickle(&array(length, data));
+        let two = b"C\x08\x01\0\0\0\xff\xff\xff\xff";
+        assert_eq!(read(2, two).unwrap(), json!([1, -1]));
+        assert_eq!(read(0, b"c__builtin__\nbytes\n)R").unwrap(), json!([]));
+        let seven = b"C\x07\x01\0\0\0\xff\xff\xff";
+        for (length, data) in [(1, &two[..]), (3, two), (2, seven), (1, seven)] {
+            let error = read(length, data).unwrap_err().to_string();
+            assert!(error.contains("an array whose data is not of its size"), "{error}");
+        }
+        // What is not bytes is no empty array.
+        assert!(read(0, b"c__builtin__\nbytearray\n)R").is_err());
+        assert!(read(0, b"c_codecs\nencode\n)R").is_err());
     }
 
     #[test]
