@@ -81,10 +81,10 @@ impl StoredTensor {
     }
 
     fn is_contiguous(&self) -> bool {
-        let mut expected = 1;
+        let mut expected = 1i64;
         self.shape.iter().zip(&self.strides).rev().all(|(&size, &stride)| {
             let fits = size == 1 || stride == expected;
-            expected *= size.max(1);
+            expected = expected.saturating_mul(size.max(1));
             fits
         })
     }
@@ -175,5 +175,8 @@ mod tests {
     fn sides_of_length_one_have_any_stride() {
         assert!(tensor(&[2, 1, 3], &[3, 99, 1], 0, 24).is_contiguous());
         assert!(!tensor(&[2, 3], &[1, 2], 0, 24).is_contiguous());
+        // An empty tensor may have any other sizes.
+        let (shape, storage) = (vec![0, 1 << 40, 1 << 40], Extent { offset: 0, len: 0 });
+        assert!(StoredTensor::contiguous(Kind::Float, shape, storage).is_contiguous());
     }
 }
