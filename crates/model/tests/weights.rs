@@ -1,4 +1,4 @@
-//! Weight files: bit-exact round trips, hostile files, and how keys are matched to variables.
+//! Weight files: bit-exact round trips and hostile files.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeMap;
@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use model::normalize::Normalize;
-use model::weights::{Backbone, KeyRules, Layout, PretrainedBackbone, Role, WeightsFile};
-use model::weights::{export, load_into, named_variables};
-use model::weights::{read_safetensors, write_safetensors};
-use model::{Arch, Error, HeadConfig, ModelConfig, Network, VisionTransformer};
+use model::weights::{
+    Backbone, Layout, PretrainedBackbone, Role, TensorFile, export, named_variables, normalization,
+    read_safetensors, write_safetensors,
+};
+use model::{Arch, Error, ModelConfig, VisionTransformer};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, nn};
 
@@ -210,105 +211,6 @@ proptest! {
     }
 }
 
-fn file(variables: &[(String, Tensor)], prefix: &str) -> WeightsFile {
-    let tensors =
-        variables.iter().map(|(n, v)| (format!("{prefix}{n}"), v.detach().copy())).collect();
-    WeightsFile { tensors, metadata: BTreeMap::new() }
-}
-
-fn network(seed: i64) -> nn::VarStore {
-    tch::manual_seed(seed);
-    let vs = nn::VarStore::new(Device::Cpu);
-    let head = HeadConfig {
-        hidden_dim: 16,
-        out_dim: 8,
-        num_layers: 3,
-        use_bn: true,
-        ..HeadConfig::default()
-    };
-    Network::new(&vs, &nano(), &head).unwrap();
-    vs
-}
-
-#[test]
-fn a_network_comes_back_from_disk_bit_for_bit() {
-    let (_folder, path) = scratch();
-    let (saved, mut loaded) = (network(1), network(2));
-    write_safetensors(&path, &named_variables(&saved), &metadata()).unwrap();
-    let file = read_safetensors(&path).unwrap();
-    let report = load_into(&mut loaded, &file, &KeyRules::default()).unwrap();
-    report.require_complete().unwrap();
-    assert_eq!(report.matched.len(), saved.len());
-    assert!(report.unexpected.is_empty());
-    for ((name, a), (_, b)) in named_variables(&saved).iter().zip(&named_variables(&loaded)) {
-        assert_eq!(raw(a), raw(b), "{name}");
-        assert_eq!(a.requires_grad(), b.requires_grad(), "{name}");
-    }
-}
-
-#[test]
-fn a_backbone_is_taken_out_of_a_network_and_put_into_one() {
-    let source = network(1);
-    let mut alone = nn::VarStore::new(Device::Cpu);
-    VisionTransformer::new(&alone.root(), &nano()).unwrap();
-    let rules = KeyRules { file_prefix: "backbone.".into(), model_prefix: String::new() };
-    let taken = file(&named_variables(&source), "module.");
-    let report = load_into(&mut alone, &taken, &rules).unwrap();
-    report.require_complete().unwrap();
-    assert_eq!(report.matched.len(), alone.len());
-    assert_eq!(report.unexpected.len(), source.len() - alone.len());
-    assert!(report.unexpected.iter().all(|key| key.starts_with("module.head.")));
-
-    let mut target = network(2);
-    let rules = KeyRules { file_prefix: String::new(), model_prefix: "backbone.".into() };
-    let report = load_into(&mut target, &file(&named_variables(&alone), ""), &rules).unwrap();
-    report.require_complete().unwrap();
-    assert_eq!(report.matched.len(), alone.len());
-    let name = "backbone.blocks.3.mlp.fc2.weight";
-    assert_eq!(target.variables()[name], source.variables()[name]);
-    assert_ne!(target.variables()["head.mlp.0.weight"], source.variables()["head.mlp.0.weight"]);
-}
-
-#[test]
-fn what_does_not_fit_is_reported_and_left_alone() {
-    let mut vs = network(1);
-    let name = "backbone.pos_embed";
-    let before = vs.variables()[name].copy();
-    let mut incoming = file(&named_variables(&network(2)), "");
-    incoming.tensors.remove("backbone.norm.bias");
-    incoming.tensors.insert("extra".into(), Tensor::from(1f32));
-    let shape = Tensor::zeros([1, 5, 128], (Kind::Float, Device::Cpu));
-    incoming.tensors.insert("backbone.pos_embed".into(), shape);
-    let report = load_into(&mut vs, &incoming, &KeyRules::default()).unwrap();
-    assert_eq!(report.missing, ["backbone.norm.bias"]);
-    assert_eq!(report.unexpected, ["extra"]);
-    assert_eq!(report.shape_mismatch.len(), 1);
-    assert_eq!(report.shape_mismatch[0].expected, [1, 17, 128]);
-    assert_eq!(report.shape_mismatch[0].got, [1, 5, 128]);
-    assert_eq!(report.matched.len(), vs.len() - 2);
-    assert_eq!(vs.variables()[name], before);
-    let message = report.require_complete().unwrap_err().to_string();
-    for part in
-        ["missing backbone.norm.bias", "pos_embed is [1, 5, 128]", "keys of the file: extra"]
-    {
-        assert!(message.contains(part), "{message}");
-    }
-}
-
-#[test]
-fn loading_converts_the_dtype() {
-    let mut vs = network(1);
-    let other = network(2);
-    let wide = named_variables(&other);
-    let wide: Vec<_> = wide.iter().map(|(n, v)| (n.clone(), v.to_kind(Kind::Double))).collect();
-    load_into(&mut vs, &file(&wide, ""), &KeyRules::default()).unwrap();
-    for (name, variable) in named_variables(&vs) {
-        assert_eq!(variable.kind(), Kind::Float, "{name}");
-    }
-    let name = "backbone.blocks.0.attn.qkv.weight";
-    assert_eq!(vs.variables()[name], other.variables()[name]);
-}
-
 fn backbone() -> Vec<(String, Tensor)> {
     let vars = nn::VarStore::new(Device::Cpu);
     VisionTransformer::new(&vars.root(), &nano()).unwrap();
@@ -330,6 +232,21 @@ fn what_a_file_of_simdino_states_is_kept_and_never_guessed() {
     assert_eq!(read_safetensors(&copy).unwrap().metadata["seed"], "7");
     let error = write("{\"arch\": \"vit_of_tomorrow\"}").unwrap_err().to_string();
     assert!(error.contains("states about its model cannot be read"), "{error}");
+}
+
+#[test]
+fn the_mean_and_the_deviation_are_of_the_channels_of_the_network() {
+    let (_folder, path) = scratch();
+    let read = |mean: &str| {
+        let entries = [("mean", mean), ("std", "[0.25]")];
+        let entries = entries.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        write_safetensors(&path, &backbone(), &entries.into()).unwrap();
+        normalization(&TensorFile::open(&path).unwrap(), 3)
+    };
+    let found = read("[0.1, 0.2, 0.3]").unwrap().unwrap();
+    assert_eq!((found.mean, found.std), (vec![0.1, 0.2, 0.3], vec![0.25; 3]));
+    let error = read("[0.1, 0.2]").unwrap_err().to_string();
+    assert!(error.contains("the mean of 2 channels, and the network has 3"), "{error}");
 }
 
 #[test]

@@ -10,10 +10,12 @@ mod json;
 mod pixels;
 mod stated;
 
+use std::path::Path;
+
 use self::json::Json;
 pub(super) use self::stated::Beside;
 use super::file::TensorFile;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::normalize::Normalize;
 
 /// The description of a network, for any library.
@@ -37,19 +39,20 @@ impl Beside {
 /// files that libraries write beside theirs. `None` if nothing states them.
 ///
 /// # Errors
-/// Returns an error if a file beside it cannot be read, requests something unsupported, or is for
-/// a different number of channels.
+/// Returns an error if a file beside it cannot be read or requests something unsupported, or if the
+/// values are for a different number of channels.
 pub fn normalization(file: &TensorFile, channels: i64) -> Result<Option<Normalize>> {
     let entry = |key: &str| serde_json::from_str(file.entries().get(key)?).ok();
     if let (Some(mean), Some(std)) = (entry("mean"), entry("std")) {
-        return Ok(Some(Normalize { mean, std }));
+        let of_each = |what, values| of_each(file.path(), what, values, channels);
+        return Ok(Some(Normalize { mean: of_each("mean", mean)?, std: of_each("std", std)? }));
     }
     for (name, read) in READERS {
         let Some(json) = Json::beside(file, name)? else { continue };
         if let Some(found) = read(&json)? {
             let Normalize { mean, std } = found;
-            let mean = of_each(&json, "mean", mean, channels)?;
-            return Ok(Some(Normalize { mean, std: of_each(&json, "std", std, channels)? }));
+            let of_each = |what, values| of_each(&json.path, what, values, channels);
+            return Ok(Some(Normalize { mean: of_each("mean", mean)?, std: of_each("std", std)? }));
         }
     }
     Ok(None)
@@ -62,12 +65,15 @@ const READERS: [(&str, Reader); 2] =
     [("preprocessor_config.json", pixels::of_preprocessor), (CONFIG, pixels::of_config)];
 
 /// Expands values to one per channel; a single value applies to all.
-fn of_each(json: &Json, what: &str, values: Vec<f32>, channels: i64) -> Result<Vec<f32>> {
+fn of_each(path: &Path, what: &str, values: Vec<f32>, channels: i64) -> Result<Vec<f32>> {
     let channels = usize::try_from(channels).unwrap_or_default();
     match values.len() {
         1 => Ok(vec![values[0]; channels]),
         count if count == channels => Ok(values),
-        count => Err(json
-            .error(format!("says the {what} of {count} channels, and the network has {channels}"))),
+        count => {
+            let problem =
+                format!("says the {what} of {count} channels, and the network has {channels}");
+            Err(Error::Beside { path: path.to_owned(), problem })
+        }
     }
 }
