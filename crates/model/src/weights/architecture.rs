@@ -138,7 +138,7 @@ fn stated(file: &TensorFile, network: &NetworkInFile) -> Result<Option<Inferred>
 }
 
 /// Returns whether this number of patches is a square number, at least 1.
-fn is_square(patches: i64) -> bool {
+pub(super) fn is_square(patches: i64) -> bool {
     let side = (patches.max(0) as f64).sqrt().round() as i64;
     side > 0 && side.checked_mul(side) == Some(patches)
 }
@@ -364,6 +364,16 @@ fn table(ffn: Ffn) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_architecture_is_known() {
+        // The error about an unknown name lists all names.
+        let error = serde_json::from_str::<Arch>("\"\"").unwrap_err().to_string();
+        let names = ARCHS
+            .map(|arch| format!("`{}`", serde_json::to_value(arch).unwrap().as_str().unwrap()));
+        assert!(error.contains(&format!("expected one of {}", names.join(", "))), "{error}");
+        assert!(error.contains(&format!("{} at", names[names.len() - 1])), "{error}");
+    }
 
     #[test]
     fn architectures_of_one_width_and_depth_are_told_by_their_feed_forward_network() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::architecture::is_square;
 use super::file::TensorFile;
 use super::keys::{self, KeyStyle, Recipe};
 use super::roles::{self, Role};
@@ -125,7 +126,7 @@ fn network(
     let shape = |key: &str| own.get(key).and_then(|key| file.info(key)).map(|info| info.shape);
     let hugging_face = anchor.starts_with("embeddings");
     let positions = if hugging_face { "embeddings.position_embeddings" } else { "pos_embed" };
-    let class_has_position = shape(positions).is_none_or(|shape| !is_square(shape));
+    let class_has_position = shape(positions).is_none_or(|shape| !only_patches(shape));
     let has = |part: &str| own.keys().any(|key| key.contains(part));
     let gated = gated(file, &own);
     let style = match hugging_face {
@@ -191,10 +192,8 @@ fn head(
 }
 
 /// Returns whether the number of positions is a square, so that the class token has none.
-fn is_square(shape: &[i64]) -> bool {
-    let [_, count, _] = *shape else { return false };
-    let side = (count as f64).sqrt().round() as i64;
-    side * side == count
+fn only_patches(shape: &[i64]) -> bool {
+    matches!(*shape, [_, count, _] if is_square(count))
 }
 
 /// Returns whether the feed-forward network is gated but has the names of a plain one: the output
@@ -214,7 +213,7 @@ fn gated(file: &TensorFile, own: &BTreeMap<String, String>) -> bool {
 /// Returns an error if the file contains no vision transformer, or several and none with this
 /// role.
 pub fn choose(file: &TensorFile, role: Role) -> Result<NetworkInFile> {
-    let mut found = some(file)?;
+    let mut found = at_least_one(file)?;
     let prefixes: Vec<_> = found.iter().map(|network| network.prefix.as_str()).collect();
     match roles::find(&prefixes, role) {
         Some(index) => Ok(found.swap_remove(index)),
@@ -234,7 +233,7 @@ pub fn choose(file: &TensorFile, role: Role) -> Result<NetworkInFile> {
 /// # Errors
 /// Returns an error if the file contains no vision transformer, or none or several with this name.
 pub fn named(file: &TensorFile, prefix: &str) -> Result<NetworkInFile> {
-    let mut found = some(file)?;
+    let mut found = at_least_one(file)?;
     let clean = keys::cleaned(prefix.trim_end_matches('.'));
     let inner = if clean.is_empty() { String::new() } else { format!("{clean}.") };
     if let Some(index) = found.iter().position(|network| network.prefix == inner) {
@@ -248,7 +247,7 @@ pub fn named(file: &TensorFile, prefix: &str) -> Result<NetworkInFile> {
 }
 
 /// Returns all networks of a file, or an error if there are none.
-fn some(file: &TensorFile) -> Result<Vec<NetworkInFile>> {
+fn at_least_one(file: &TensorFile) -> Result<Vec<NetworkInFile>> {
     let found = networks(file);
     if found.is_empty() {
         let names: Vec<_> = file.tensors().map(|(name, _)| name.to_owned()).collect();
