@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use model::weights::{PretrainedBackbone, Role};
+use report::percent;
 use serde_json::Value;
 use trainer::files::read_json;
 
@@ -83,7 +84,10 @@ fn training(card: &mut String, source: &Path, weights: &PretrainedBackbone) {
 
 /// Appends the k-NN accuracies of a run and of its baselines.
 fn results(card: &mut String, results: &Value) {
-    let scores = |key: &str| results[key]["scores"].as_array().cloned().unwrap_or_default();
+    let scores = |key: &str| {
+        let column = &results[key];
+        column.as_array().or_else(|| column["scores"].as_array()).cloned().unwrap_or_default()
+    };
     let rows = scores("knn");
     if rows.is_empty() {
         return;
@@ -93,10 +97,11 @@ fn results(card: &mut String, results: &Value) {
     let (untrained, pixels) = (scores("untrained"), scores("pixels"));
     let cell = |row: Option<&Value>| {
         row.and_then(|row| row["top1"].as_f64())
-            .map_or_else(|| "-".to_owned(), |top1| format!("{:.1}%", 100.0 * top1))
+            .map_or_else(|| "-".to_owned(), |top1| percent(top1, 1))
     };
-    for (i, row) in rows.iter().enumerate() {
-        let cells = [cell(Some(row)), cell(untrained.get(i)), cell(pixels.get(i))];
+    for row in &rows {
+        let of = |column: &[Value]| cell(column.iter().find(|other| other["k"] == row["k"]));
+        let cells = [cell(Some(row)), of(&untrained), of(&pixels)];
         let _ = writeln!(card, "| {} | {} |", row["k"], cells.join(" | "));
     }
     card.push('\n');
@@ -106,4 +111,24 @@ fn recipe(card: &mut String, source: &Path) {
     let Ok(recipe) = fs::read_to_string(source.join("config.yaml")) else { return };
     let lines: Vec<&str> = recipe.lines().take(RECIPE_LINES).collect();
     let _ = writeln!(card, "## Recipe\n\n```yaml\n{}\n```", lines.join("\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn baselines_stand_beside_the_same_number_of_neighbors() {
+        let measured = json!({
+            "knn": {"scores": [{"k": 10, "top1": 0.5}, {"k": 20, "top1": 0.6}]},
+            "untrained": {"scores": [{"k": 20, "top1": 0.3}]},
+            "pixels": [{"k": 20, "top1": 0.2}, {"k": 10, "top1": 0.1}],
+        });
+        let mut card = String::new();
+        results(&mut card, &measured);
+        assert!(card.contains("| 10 | 50.0% | - | 10.0% |"), "{card}");
+        assert!(card.contains("| 20 | 60.0% | 30.0% | 20.0% |"), "{card}");
+    }
 }
