@@ -50,15 +50,18 @@ impl Objective for Wants {
 fn networks_without_what_the_objective_needs_are_refused() {
     let plain = Needs::default();
     let cases = [
-        (Method::SimDino, Needs { prototypes: true, ..plain }, Some("head.prototypes")),
-        (Method::Dino, plain, Some("head.prototypes")),
-        (Method::SimDino, Needs { patches: true, ..plain }, Some("model.mask_token")),
-        (Method::SimDinoV2, Needs { patches: true, ..plain }, None),
-        (Method::Dino, Needs { prototypes: true, ..plain }, None),
-        (Method::SimDino, Needs { backbone: true, ..plain }, None),
+        (Method::SimDino, Needs { prototypes: true, ..plain }, false, Some("head.prototypes")),
+        (Method::Dino, plain, false, Some("head.prototypes")),
+        (Method::SimDino, Needs { patches: true, ..plain }, false, Some("model.mask_token")),
+        (Method::SimDino, plain, true, Some("head.separate_patch_head")),
+        (Method::SimDinoV2, Needs { patches: true, ..plain }, true, None),
+        (Method::SimDinoV2, Needs { patches: true, ..plain }, false, None),
+        (Method::Dino, Needs { prototypes: true, ..plain }, false, None),
+        (Method::SimDino, Needs { backbone: true, ..plain }, false, None),
     ];
-    for (method, needs, key) in cases {
+    for (method, needs, separate, key) in cases {
         let mut config = RunConfig::of(method);
+        config.head.separate_patch_head = separate;
         config.model.arch = model::Arch::VitNano;
         config.head.hidden_dim = 16;
         config.head.prototypes = config.head.prototypes.min(32);

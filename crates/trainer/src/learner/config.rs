@@ -58,6 +58,10 @@ impl LearnerConfig {
             _ if needs.patches && !self.model.mask_token => {
                 "model.mask_token: the objective compares masked patches, so it must be true"
             }
+            // Otherwise, the parameters of that head would have no gradient.
+            _ if self.head.separate_patch_head && !needs.patches => {
+                "head.separate_patch_head: the objective compares no patches, so it must be false"
+            }
             _ => return Ok(()),
         };
         Err(Error::Settings(problem.to_owned()))
