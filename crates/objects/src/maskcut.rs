@@ -31,9 +31,10 @@ pub struct MaskCutOptions {
     /// Whether a side with three corners of the image or more is the background.
     pub corners: bool,
     /// From the second round on, a mask is dropped if its overlap (IoU) with that of the previous
-    /// round is larger than this.
+    /// round is larger than this, from 0 to 1.
     pub max_iou: f64,
-    /// From the second round on, a mask is dropped if it covers this fraction of the image or less.
+    /// From the second round on, a mask is dropped if it covers this fraction of the image or less,
+    /// from 0 to 1.
     pub min_area: f64,
 }
 
@@ -48,6 +49,17 @@ impl MaskCutOptions {
     #[must_use]
     pub fn token_cut() -> Self {
         Self { tau: 0.2, masks: 1, corners: false, ..Self::default() }
+    }
+
+    /// Returns an error if a limit for masks is not between 0 and 1. The other options are checked
+    /// where they are used.
+    fn check(&self) -> Result<()> {
+        for (option, value) in [("max_iou", self.max_iou), ("min_area", self.min_area)] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(Error::Option { option, value, must: "from 0 to 1" });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -139,6 +151,7 @@ pub fn maskcut(
 /// # Errors
 /// Same as [`maskcut`].
 pub fn maskcut_of(mut affinity: Affinity, grid: Grid, options: &MaskCutOptions) -> Result<MaskCut> {
+    options.check()?;
     grid.holds("patches of the graph", affinity.patches())?;
     let mut rounds: Vec<Round> = Vec::with_capacity(options.masks);
     let mut found = None;
@@ -319,6 +332,14 @@ mod tests {
         assert_eq!(error.to_string(), "patches of the features: expected 4, found 5");
         let broken = Array2::from_elem((4, 4), f32::INFINITY);
         assert!(maskcut(broken.view(), Grid::new(2, 2), &options).is_err());
+        for options in [
+            MaskCutOptions { max_iou: f64::NAN, ..options },
+            MaskCutOptions { min_area: -0.1, ..options },
+        ] {
+            let error =
+                maskcut(Array2::ones((4, 4)).view(), Grid::new(2, 2), &options).unwrap_err();
+            assert!(matches!(error, Error::Option { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -319,6 +319,8 @@ mod tests {
             Propagator::new(frame.view(), labels.view(), grid, &options)
         };
         assert!(new(&one_hot(&[0, 1]), default).is_err());
+        let none = Array2::zeros((4, 0));
+        assert!(Propagator::new(none.view(), labels.view(), grid, &default).is_err());
         assert!(new(&labels.mapv(|_| f32::NAN), default).is_err());
         assert!(new(&labels, PropagateOptions { topk: 0, ..default }).is_err());
         assert!(new(&labels, PropagateOptions { temperature: 0.0, ..default }).is_err());

@@ -7,7 +7,7 @@ use simd::pulp::{Arch, Simd, WithSimd};
 
 use crate::tile::{MOST_KEYS, QUERIES, grouped, keys, products};
 use crate::vector::unit_rows;
-use crate::{Grid, Result};
+use crate::{Error, Grid, Result};
 
 /// Number of rows of queries that one thread handles; each row of keys is read once for all of
 /// them.
@@ -28,14 +28,19 @@ impl Frame {
     /// Normalizes the features of a frame, `[grid, channels]`.
     ///
     /// # Errors
-    /// Returns an error if the number of rows is not that of the grid, or a feature is not finite.
+    /// Returns an error if the number of rows is not that of the grid, there is no channel, or a
+    /// feature is not finite.
     pub(crate) fn new(features: ArrayView2<'_, f32>, grid: Grid) -> Result<Self> {
         grid.holds("positions of the features", features.nrows())?;
         let channels = features.ncols();
+        if channels == 0 {
+            let what = "channels of the features";
+            return Err(Error::Shape { what, expected: 1, found: 0 });
+        }
         let (unit, _) = unit_rows(features)?;
         let stride = Self::stride(grid);
         let mut keys = vec![0.0; grid.height * channels * stride];
-        for (position, row) in unit.chunks_exact(channels.max(1)).enumerate() {
+        for (position, row) in unit.chunks_exact(channels).enumerate() {
             let (y, x) = (position / grid.width, position % grid.width);
             let column = keys.iter_mut().skip(y * channels * stride + x).step_by(stride);
             column.zip(row).for_each(|(to, from)| *to = *from);
@@ -100,11 +105,7 @@ impl Search<'_> {
         let mut best = vec![Best::new(self.count); rows.len() * grid.width];
         let packed: Vec<Vec<f32>> = {
             let vectors = |row: usize| {
-                self.query
-                    .unit
-                    .chunks_exact(channels.max(1))
-                    .skip(row * grid.width)
-                    .take(grid.width)
+                self.query.unit.chunks_exact(channels).skip(row * grid.width).take(grid.width)
             };
             rows.clone().map(|row| grouped(vectors(row), channels, QUERIES)).collect()
         };
@@ -142,9 +143,6 @@ impl WithSimd for Row<'_> {
         let Self { search, packed, frame, at: (number, key_row), best } = self;
         let (width, radius) = (search.query.grid.width, search.radius);
         let (stride, channels) = (Frame::stride(search.query.grid), search.query.channels);
-        if channels == 0 {
-            return;
-        }
         let tile_keys = keys::<S>();
         let row_of_keys = &frame.keys[key_row * channels * stride..][..channels * stride];
         for (tile, queries) in packed.chunks_exact(channels * QUERIES).enumerate() {
