@@ -19,7 +19,7 @@ fn make_pipes(paths: &[PathBuf]) {
 }
 
 /// Atomically replaces a symbolic link with one to `to`.
-fn lead(link: &Path, to: &str) {
+fn point_to(link: &Path, to: &str) {
     let fresh = link.with_extension("fresh");
     symlink(to, &fresh).unwrap();
     fs::rename(fresh, link).unwrap();
@@ -63,7 +63,7 @@ fn a_signal_ends_a_run_whose_source_never_answers() {
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut lines = lines.map_while(Result::ok);
     assert!(lines.by_ref().any(|line| line.contains("step 3/")));
-    lead(&bench.path("shards"), "pipes");
+    point_to(&bench.path("shards"), "pipes");
     wait_until_stuck(&bench.path("runs/stuck/metrics.jsonl"));
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -74,7 +74,7 @@ fn a_signal_ends_a_run_whose_source_never_answers() {
     assert!(rest.iter().any(|line| line.contains("do not arrive")), "{rest:?}");
     assert!(rest.iter().any(|line| line.contains("--resume auto")), "{rest:?}");
 
-    lead(&bench.path("shards"), "kept");
+    point_to(&bench.path("shards"), "kept");
     bench.ok(&[&args[..], &["--resume", "auto"]].concat());
     let state = |name| final_state(&bench.path(&format!("runs/{name}")), 51);
     assert!(state("whole") == state("stuck"));

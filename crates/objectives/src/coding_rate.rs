@@ -111,7 +111,7 @@ pub fn coding_rate(z: &Tensor, options: &RateOptions) -> Result<CodingRate> {
     };
     let checked = rate_of_groups(&groups, options, &[], None)?;
     if let Some(fault) = checked.faults.first() {
-        let what = format!("features of group {}", fault.group());
+        let what = format!("features of group {}", fault.index());
         return Err(fault.error("coding rate", what));
     }
     let CodingRate { value, gradient, events } = checked.rate;
@@ -131,7 +131,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Returns the index of the group or of the other tensor.
-    pub(crate) fn group(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         let (Self::NonFinite(index) | Self::NotPositiveDefinite(index) | Self::Other(index)) = self;
         index
     }

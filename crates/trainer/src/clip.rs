@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_only_measures() {
+    fn without_a_limit_the_norms_are_only_measured() {
         let params = [parameter(&[3.0, 4.0])];
         close(&[clipped(ClipScope::Tensor, None, &params).all], &[5.0]);
         close(&sizes(&params), &[5.0]);

@@ -14,7 +14,7 @@ use tch::{Device, Tensor};
 pub use self::config::LearnerConfig;
 use self::finite::{read, sizes};
 use self::gathered::Gathered;
-use self::parameters::{copies, trainable, update_ratio, watched};
+use self::parameters::{copies, tracked, trainable, update_ratio};
 use crate::branch::Branch;
 use crate::clip::Clip;
 use crate::config::Precision;
@@ -44,7 +44,7 @@ pub struct Learner {
     config: LearnerConfig,
     trainable: Vec<Tensor>,
     /// Matrices whose updates are measured.
-    watched: Vec<Tensor>,
+    tracked: Vec<Tensor>,
     gradients: Gradients,
     recorder: Recorder,
     processes: Processes,
@@ -89,7 +89,7 @@ impl Learner {
             average: MovingAverage::new(&teacher, &student),
             optimizer: Optimizer::new(&named, depth, &config.optim),
             loss_scale: (config.precision == Precision::Fp16).then(GradScaler::default),
-            watched: watched(&named, depth),
+            tracked: tracked(&named, depth),
             gradients: Gradients::new(&processes, &named)?,
             recorder: Recorder::new(
                 config.records_graphs() && matches!(processes, Processes::Single),
@@ -366,9 +366,9 @@ impl Learner {
         // operations below would have to complete first.
         self.objective.update(&step.statistics, self.processes.collective())?;
         self.clip.apply(grads, &norms)?;
-        let before = request.log_metrics.then(|| copies(&self.watched));
+        let before = request.log_metrics.then(|| copies(&self.tracked));
         self.optimizer.step(&request.values)?;
-        let update_ratio = before.map(|before| update_ratio(&before, &self.watched));
+        let update_ratio = before.map(|before| update_ratio(&before, &self.tracked));
         self.average.update(request.values.momentum_teacher)?;
         let output = step.sum.finish(norms, update_ratio);
         output

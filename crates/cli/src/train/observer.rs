@@ -110,7 +110,7 @@ impl Observer for RunObserver {
 
     fn checkpoint(&mut self, path: &Path) -> Result<()> {
         for sink in &mut self.sinks {
-            sink.flush()?;
+            sink.sync()?;
         }
         self.console.note(&format!("checkpoint {}", path.display()));
         Ok(())

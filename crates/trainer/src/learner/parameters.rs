@@ -15,7 +15,7 @@ pub(super) fn trainable(student: &Branch, needs: Needs) -> Vec<(String, Tensor)>
 
 /// Selects the attention of the first, middle, and last block: enough to see how fast weights
 /// change, and little to copy.
-pub(super) fn watched(named: &[(String, Tensor)], depth: i64) -> Vec<Tensor> {
+pub(super) fn tracked(named: &[(String, Tensor)], depth: i64) -> Vec<Tensor> {
     let blocks = [0, depth / 2, depth - 1];
     let names = blocks.map(|block| format!("backbone.blocks.{block}.attn.qkv.weight"));
     let found = named.iter().filter(|(name, _)| names.contains(name));

@@ -43,7 +43,7 @@ impl Sink for JsonlSink {
         self.file.write_all(&line(record)).map_err(Error::io(&self.path, "write a line"))
     }
 
-    fn flush(&mut self) -> Result<()> {
+    fn sync(&mut self) -> Result<()> {
         self.file.sync_data().map_err(Error::io(&self.path, "flush the file"))
     }
 }

@@ -41,9 +41,9 @@ pub trait Sink {
     /// Returns an error if it cannot be stored.
     fn write(&mut self, record: &Record) -> Result<()>;
 
-    /// Flushes everything stored so far to disk.
+    /// Flushes everything stored so far to disk, so that it survives a power failure.
     ///
     /// # Errors
     /// Returns an error if flushing fails.
-    fn flush(&mut self) -> Result<()>;
+    fn sync(&mut self) -> Result<()>;
 }

@@ -69,7 +69,7 @@ impl Sink for TensorBoardSink {
         self.put(&event::scalars(wall_time(), record.step, &record.values))
     }
 
-    fn flush(&mut self) -> Result<()> {
+    fn sync(&mut self) -> Result<()> {
         self.file.sync_data().map_err(Error::io(&self.path, "flush the file"))
     }
 }
