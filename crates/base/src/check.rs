@@ -125,7 +125,7 @@ impl Check {
         self.that(key, holds, || {
             let sign = if open { "<" } else { "<=" };
             let end = if most.is_finite() { format!(" <= {most}") } else { String::new() };
-            format!("needs {least} {sign} low <= high{end} (got [{low}, {high}])")
+            format!("must satisfy {least} {sign} low <= high{end} (got [{low}, {high}])")
         });
     }
 
@@ -177,7 +177,7 @@ mod tests {
     fn ranges_are_ordered_and_within_their_bounds() {
         let shares = (0.0, true, 1.0);
         let of = |range| said(|check| check.ordered("x", range, shares));
-        assert_eq!(of([0.5, 0.4]), "needs 0 < low <= high <= 1 (got [0.5, 0.4])");
+        assert_eq!(of([0.5, 0.4]), "must satisfy 0 < low <= high <= 1 (got [0.5, 0.4])");
         assert!(
             of([0.4, 0.4]).is_empty() && !of([0.0, 1.0]).is_empty() && !of([0.5, 1.1]).is_empty()
         );

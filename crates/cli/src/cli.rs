@@ -9,9 +9,9 @@ use crate::failure::Result;
 /// Pre-train vision transformers on images without labels, and see what they learned.
 #[derive(Debug, Parser)]
 #[command(name = "simdino", version, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 done; 1 failed, also because images, weights, \
-                        checkpoints, or devices are missing or do not fit; 2 wrong usage or config; \
-                        3 stopped by a signal with a checkpoint written.")]
+#[command(after_help = "Exit codes: 0 success; 1 failure, for example if images, weights, \
+                        checkpoints, or devices are missing or do not fit; 2 invalid arguments or \
+                        config; 3 stopped by a signal after writing a checkpoint.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

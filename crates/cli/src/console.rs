@@ -30,7 +30,7 @@ pub fn answer(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format!("cannot write the answer: {e}")))
+            Err(Failure::failed(format!("cannot write to standard output: {e}")))
         }
         _ => Ok(()),
     }
@@ -80,7 +80,7 @@ impl Console {
     /// Returns an error if the file cannot be opened.
     pub fn log_to(&mut self, path: &Path) -> Result<()> {
         let file = OpenOptions::new().create(true).append(true).open(path);
-        self.log = Some(file.context(|| format!("{}: cannot open the log", path.display()))?);
+        self.log = Some(file.context(|| format!("{}: cannot open the log file", path.display()))?);
         Ok(())
     }
 

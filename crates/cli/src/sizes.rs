@@ -62,7 +62,7 @@ pub fn whole_patches(crop: u32, model: &ModelConfig) -> Result<()> {
     match crop > 0 && i64::from(crop) % patch == 0 {
         true => Ok(()),
         false => Err(Failure::usage(format!(
-            "a crop of {crop} pixels: must be a multiple of the patch, {patch} pixels"
+            "a crop of {crop} pixels is not a multiple of the patch size of {patch} pixels"
         ))),
     }
 }
@@ -70,7 +70,7 @@ pub fn whole_patches(crop: u32, model: &ModelConfig) -> Result<()> {
 /// Describes the transform in words.
 pub fn words(transform: EvalTransform) -> String {
     let EvalTransform { resize, crop } = transform;
-    format!("shorter side to {resize} pixels, center crop of {crop}")
+    format!("shorter side resized to {resize} pixels, center crop of {crop}")
 }
 
 /// Returns the default crop: the image size of the network, but at most [`CROP`] (or a single patch

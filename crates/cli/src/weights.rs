@@ -25,7 +25,7 @@ pub fn open(path: &Path, prefix: Option<&str>, device: Device) -> Result<Pretrai
 pub fn say_assumed(weights: &PretrainedBackbone) {
     if !weights.assumed.is_empty() {
         let (path, what) = (weights.report.path.display(), weights.assumed.join("; "));
-        note(&format!("{path} does not say, so it is assumed: {what}"));
+        note(&format!("{path} does not specify everything; assumed: {what}"));
     }
 }
 

@@ -83,14 +83,14 @@ fn broken_images_among_good_ones_are_skipped_counted_and_named() {
 fn too_many_broken_images_are_found_by_a_dry_run() {
     let bench = Bench::new();
     let dry = ["train", "tiny.yaml", "--dry-run"];
-    assert!(bench.ok(&dry).contains("images read    64 of 80, all of them readable"));
+    assert!(bench.ok(&dry).contains("images read    64 of 80, all readable"));
     let broken = bench.path("images/images/zz_broken");
     fs::create_dir(&broken).unwrap();
     (0..20).for_each(|i| fs::write(broken.join(format!("{i:02}\n.jpg")), "no picture").unwrap());
     let output = bench.run(&dry);
     let (told, said) = (String::from_utf8_lossy(&output.stdout).into_owned(), stderr(&output));
     assert_eq!(output.status.code(), Some(1), "{said}");
-    let row = r"images read    64 of 100; 12 cannot be read, the first zz_broken/01\n.jpg: ";
+    let row = r"images read    64 of 100, 12 of them unreadable; the first is zz_broken/01\n.jpg: ";
     assert!(told.contains(row), "{told}");
     for words in
         ["19% of the images", "`simdino data check images/images`", "data.max_bad_fraction"]
@@ -104,7 +104,7 @@ fn too_many_broken_images_are_found_by_a_dry_run() {
     fs::remove_dir_all(broken).unwrap();
     let output = bench.run(&["train", "tiny.yaml"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("before its first checkpoint: starting anew"));
+    assert!(stderr(&output).contains("before its first checkpoint: starting over"));
     let message = bench.fails(2, &["train", "tiny.yaml"]);
     assert!(message.contains("already holds a run"), "{message}");
 }
@@ -178,6 +178,6 @@ fn a_run_is_never_overwritten() {
 fn a_dry_run_leaves_no_trace() {
     let bench = Bench::new();
     let text = bench.ok(&["train", "tiny.yaml", "--dry-run"]);
-    assert!(text.contains("80 images") && text.contains("10 of 16 images"), "{text}");
+    assert!(text.contains("80 images") && text.contains("10 with 16 images each"), "{text}");
     assert!(!bench.path("runs").exists());
 }

@@ -162,7 +162,7 @@ fn what_does_not_fit_the_channels_is_said() {
     let check = ["data", "check", "scenes", "--channels", "5"];
     let table = bench.ok(&check);
     assert!(table.contains("four.tif: tiff image of 4 channels, where 5 are asked for"), "{table}");
-    assert!(table.contains("2nd and 98th percentile, for data.value_range"), "{table}");
+    assert!(table.contains("(2nd and 98th percentiles, for data.value_range)"), "{table}");
     let json: Value = serde_json::from_str(&bench.ok(&[&check[..], &["--json"]].concat())).unwrap();
     let percentiles = json["value_percentiles"].as_array().unwrap();
     assert_eq!(percentiles.len(), 5);

@@ -58,7 +58,7 @@ fn segmentation_is_measured_and_kept() {
     assert_eq!((sheet.width(), sheet.height()), (2 * 292 + 4, 244 + 3 * (22 + 244) + 4));
     // The head is trained only once, and the second record replaces the first.
     let again = bench.run(&eval("segment", &[&classes, short].concat()));
-    assert!(stderr(&again).contains("went on at iteration 30"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("resumed at iteration 30"), "{}", stderr(&again));
     let record = last_line(&bench.ok(&eval("in-context", &classes)));
     assert!(record["metrics"]["miou"].as_f64().unwrap() > 0.5, "{record}");
     assert_eq!(record["chosen"]["patches_in_memory"], 5 * 16);
@@ -98,7 +98,7 @@ fn what_cannot_be_measured_is_said() {
     assert!(stderr(&output).contains("skipped 1.png"), "{}", stderr(&output));
     let record = last_line(&String::from_utf8(output.stdout).unwrap());
     assert_eq!(record["data"][0]["images"], 4);
-    assert!(record["notes"][0].as_str().unwrap().contains("1 training images"), "{record}");
+    assert!(record["notes"][0].as_str().unwrap().contains("1 of the training images"), "{record}");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn objects_are_found_and_scored() {
     fs::write(bench.path("objects/1.png"), "no image").unwrap();
     let record = run(short);
     assert!(
-        record["notes"][0].as_str().unwrap().contains("1 images could not be read"),
+        record["notes"][0].as_str().unwrap().contains("1 of the images could not be read"),
         "{record}"
     );
 }
@@ -259,7 +259,7 @@ fn wrong_options_of_maskcut_are_named() {
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     // Mistakes in the ground truth are reported before the network runs, which would reject --tau.
     fs::write(bench.path("truth.json"), truth.replace("\"width\":60", "\"width\":61")).unwrap();
-    fails(1, &["--ground-truth", "truth.json", "--tau", "1.5"], "has 60 x 40 pixels");
+    fails(1, &["--ground-truth", "truth.json", "--tau", "1.5"], "is 60 x 40 pixels");
     fs::write(bench.path("truth.json"), truth.replace("\"bbox\"", "\"box\"")).unwrap();
     fails(1, &["--ground-truth", "truth.json", "--tau", "1.5"], "bbox");
     fs::write(bench.path("truth.json"), truth.replace("2.png", "9.png")).unwrap();
@@ -301,19 +301,19 @@ fn all_images_that_are_given_are_measured_in_one_table() {
     fs::write(bench.path("truth.json"), "{").unwrap();
     let quick = [&all[..], &images, &objects, &["--without", "linear,logistic"]].concat();
     let table = bench.ok(&quick);
-    assert!(table.contains("left out maskcut: ") && table.contains("knn "), "{table}");
+    assert!(table.contains("skipped maskcut: ") && table.contains("knn "), "{table}");
     let none = [&all[..], &objects, &["--frames", "nowhere", "--truth", "tracks"]].concat();
     let said = bench.fails(1, &none);
-    assert!(said.contains("nothing is measured: every protocol is left out"), "{said}");
+    assert!(said.contains("no protocol could be measured"), "{said}");
     for (args, says) in [
-        (&["--classes", "2"][..], "there are no images"),
+        (&["--classes", "2"][..], "no images given"),
         (
             &["--images", "train/images", "--classes", "2"],
-            "give --labels, --test-images, --test-labels, too",
+            "also give --labels, --test-images, --test-labels",
         ),
         (&SETS, "--preset"),
         (&["--train", "images/images"], "--test"),
-        (&["--frames", "frames", "--truth", "tracks", "--without", "video"], "leaves no protocol"),
+        (&["--frames", "frames", "--truth", "tracks", "--without", "video"], "no protocol is left"),
     ] {
         let output = bench.run(&[&all[..], args].concat());
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));

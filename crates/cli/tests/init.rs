@@ -77,8 +77,8 @@ fn weights_that_do_not_fit_are_refused_before_anything_is_written() {
     bench.ok(&["train", "tiny.yaml", "run.name=first", "train.stop_after=1"]);
     let other = ["train", "tiny.yaml", "run.name=other", "model.arch=vit_tiny"];
     let both = [
-        "a vit_nano (width 128, 4 blocks, patches of 8)",
-        "a vit_tiny (width 192, 12 blocks, patches of 8)",
+        "a vit_nano (width 128, 4 blocks, patch size 8)",
+        "a vit_tiny (width 192, 12 blocks, patch size 8)",
         "set model.arch=vit_nano",
     ];
     let said = |args: &[&str]| bench.fails(1, &[&other[..], args].concat());

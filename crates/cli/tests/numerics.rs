@@ -86,8 +86,8 @@ fn a_dry_run_plans_for_processes_that_are_not_there() {
     // Features have width 16, so two covariances have 16 x 16 numbers each.
     for line in [
         "covariances of the coding rate, 2.0 kB in 1 message\n",
-        "flag: whether to stop, 4 B in 1 message, over the CPU\n",
-        "per step of 2 processes (assumed for Gloo: 0.150 ms a message, 1 GB/s a link)\n",
+        "flag: whether to stop, 4 B in 1 message, on the CPU\n",
+        "per step with 2 processes (assumed for Gloo: 0.150 ms per message, 1 GB/s per link)\n",
     ] {
         assert!(text.contains(line), "{text}");
     }

@@ -99,12 +99,12 @@ fn each_probe_has_its_own_timetable_and_its_curve() {
         "Segmentation during training",
     ];
     let page = fs::read_to_string(bench.path("runs/all/report.html")).unwrap();
-    for text in charts.iter().chain(&["Directions that features use", "at the start"]) {
+    for text in charts.iter().chain(&["Dimensionality of the features", "at the start"]) {
         assert!(page.contains(text), "{text}");
     }
     bench.ok(&["report", "runs/all", "runs/all", "--out", "both.html"]);
     let page = fs::read_to_string(bench.path("both.html")).unwrap();
-    for text in charts.iter().chain(&["Effective dimension in the probe"]) {
+    for text in charts.iter().chain(&["Effective dimension of the features"]) {
         assert!(page.contains(text), "{text}");
     }
 }
@@ -145,19 +145,25 @@ fn a_dry_run_lists_the_probes_and_their_steps() {
     let none = bench.ok(&["train", "tiny.yaml", "--dry-run"]);
     assert!(none.contains("probe          none\n"), "{none}");
     let listed = bench.ok(&train("--dry-run", &all()));
-    let by = "80 images of images/images";
+    let by = "80 images in images/images";
     for line in [
-        format!("probe          k-NN, {by} by {by}: at steps 0, 5, 10\n"),
-        format!("probe          logistic regression, {by} by {by}: at steps 0, 10\n"),
-        format!("probe          effective rank and dimension, {by}: at steps 0, 2, 4, 6, 8, 10\n"),
-        "probe          segmentation at 32 pixels, 2 images of test/images by 5 images of train/images: \
-         at steps 0, 4, 8, 10\n"
+        format!(
+            "probe          k-NN, tested on {by}, with neighbors from {by}: at steps 0, 5, 10\n"
+        ),
+        format!(
+            "probe          logistic regression, tested on {by}, trained on {by}: at steps 0, 10\n"
+        ),
+        format!(
+            "probe          effective rank and dimension of {by}: at steps 0, 2, 4, 6, 8, 10\n"
+        ),
+        "probe          segmentation at 32 pixels, tested on 2 images in test/images, with \
+         neighbors from 5 images in train/images: at steps 0, 4, 8, 10\n"
             .to_owned(),
     ] {
         assert!(listed.contains(&line), "{line}\n{listed}");
     }
     let often = bench.ok(&train("--dry-run", &["probe.rank.every_epochs=0.2"]));
-    let line = "of images/images: at step 0, every step, and at step 10: 11 times";
+    let line = "of 80 images in images/images: at step 0, every step, and at step 10 (11 times)";
     assert!(often.contains(line), "{often}");
     assert!(!bench.path("runs").exists());
 }
@@ -255,7 +261,8 @@ fn images_without_labels_are_enough_for_the_rank() {
     let said = stderr(&output);
     assert!(output.status.success(), "{said}");
     let broken =
-        "data.path: 1 of 41 images of flat could not be read and are left out; the first: z.png";
+        "data.path: 1 of 41 images in flat could not be read and will be skipped; the first is \
+         z.png";
     assert_eq!(said.matches(broken).count(), 1, "said once: {said}");
     let values = probed(&bench, "data");
     assert_eq!(steps(&values, STEPS[4].0), [0, 4]);
@@ -266,7 +273,7 @@ fn images_without_labels_are_enough_for_the_rank() {
     let line = &probed(&bench, "other")[0];
     assert!(line["probe/effective_rank"].as_f64().unwrap() <= 3.0 + 1e-9, "{line}");
     let page = fs::read_to_string(bench.path("runs/data/report.html")).unwrap();
-    assert!(page.contains("Directions that features use") && page.contains("effective dimension"));
+    assert!(page.contains("Dimensionality of the") && page.contains("effective dimension"));
 }
 
 /// Creates four images of two classes in `few`, and an image without a label in `flat`.
@@ -329,14 +336,14 @@ fn images_that_cannot_be_measured_are_refused_at_the_start() {
         ignored.save(bench.path(&format!("blank/{i}.png"))).unwrap();
     }
     let rank = ["probe.rank.every_epochs=1", "probe.rank.path=flat"];
-    let few = "probe.rank.path: probe.rank needs 2 images or more (got 1 of flat)";
+    let few = "probe.rank.path: probe.rank needs at least 2 images (got 1 in flat)";
     refused(&bench, &rank, (1, few), false);
     for (word, code, expected, begun) in [
         ("probe.segment.test_labels=null", 2, "probe.segment.test_labels: required", false),
         ("probe.segment.preset=camvid", 2, "probe.segment.classes: give one of preset, ", false),
         ("probe.segment.labels=flat", 1, "probe.segment.images: ", false),
         ("probe.segment.test_images=nowhere", 1, "probe.segment.test_images: ", false),
-        ("probe.segment.memory=4", 1, "probe.segment.memory: must hold a patch of each of", false),
+        ("probe.segment.memory=4", 1, "probe.segment.memory: must be at least 5, one patch", false),
         ("probe.segment.classes=1", 1, "probe.segment.images: none of the 5 images", true),
         ("probe.segment.labels=blank", 1, "probe.segment.labels: every pixel", true),
     ] {
@@ -355,10 +362,10 @@ fn broken_images_cost_only_themselves() {
     let said = stderr(&output);
     assert!(output.status.success(), "{said}");
     for text in [
-        "probe.train_path: 1 of 81 images of images/images could not be read",
-        "probe.test_path: 1 of 81 images of images/images could not be read",
-        "probe.segment.images: 1 of 5 images of train/images could not be read",
-        "probe.segment.test_images: 1 of 2 images of test/images could not be read",
+        "probe.train_path: 1 of 81 images in images/images could not be read",
+        "probe.test_path: 1 of 81 images in images/images could not be read",
+        "probe.segment.images: 1 of 5 images in train/images could not be read",
+        "probe.segment.test_images: 1 of 2 images in test/images could not be read",
     ] {
         assert_eq!(said.matches(text).count(), 1, "{text}: {said}");
     }

@@ -253,7 +253,7 @@ fn a_batch_that_cannot_be_shared_is_refused_by_all() {
     let twice = ["train", "tiny.yaml", "--dry-run", "--processes", "4"];
     for (code, said) in finish(start(&bench, &twice, 2)) {
         assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("--processes: a launcher has started 2 processes"), "{said}");
+        assert!(said.contains("--processes: cannot be used with a launcher"), "{said}");
     }
 }
 
@@ -271,8 +271,8 @@ fn a_dry_run_measures_the_exchanges_of_its_processes() {
     let [first, second] = [first, second].map(|child| child.wait_with_output().unwrap());
     assert!(first.status.success() && second.status.success(), "{}", stderr(&first));
     let said = String::from_utf8(first.stdout).unwrap();
-    assert!(said.contains("gradients, ") && said.contains("beside the backward pass"), "{said}");
-    assert!(said.contains("per step of 2 processes (measured here: "), "{said}");
+    assert!(said.contains("gradients, ") && said.contains("during the backward pass"), "{said}");
+    assert!(said.contains("per step with 2 processes (measured here: "), "{said}");
     assert!(second.stdout.is_empty() && !bench.path("runs").exists());
 }
 

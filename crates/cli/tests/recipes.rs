@@ -40,7 +40,7 @@ fn a_folder_of_images_needs_no_config() {
     let output = bench.run(&[&["train", "images/images"][..], &small].concat());
     let said = stderr(&output);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("training on images/images by the recipe quickstart"), "{said}");
+    assert!(said.contains("training on images/images with the recipe quickstart"), "{said}");
     let chosen = said.lines().find(|line| line.contains("on a CPU: ")).unwrap();
     assert!(chosen.contains("chosen for ") && chosen.contains(" train.batch_size=16"), "{chosen}");
     assert!(!chosen.contains("train.epochs"), "what is given is not chosen: {chosen}");
@@ -97,7 +97,7 @@ fn a_file_that_is_not_read_is_named() {
     fs::write(bench.path("quickstart.yaml"), "run: {name: mine}\n").unwrap();
     let (name, said) = run_name(&bench, "quickstart");
     assert_eq!(name, "quickstart");
-    assert!(said.contains("the file quickstart.yaml here is not read"), "{said}");
+    assert!(said.contains("the file quickstart.yaml in this folder is not read"), "{said}");
     assert_eq!(run_name(&bench, "quickstart.yaml").0, "mine");
 }
 
@@ -108,7 +108,7 @@ fn a_wrong_name_says_what_was_meant() {
     for (typed, says) in [
         ("quikstart", "did you mean quickstart?"),
         ("simdino_vitb16", "did you mean simdino_vitb16_coco or simdino_vitb16_in1k?"),
-        ("my_own", "no folder, config file, or recipe is called 'my_own': "),
+        ("my_own", "no folder, config file, or recipe named 'my_own': "),
     ] {
         let said = bench.fails(2, &["train", typed]);
         assert!(said.contains(says) && said.contains(lists), "{typed}: {said}");
@@ -116,9 +116,9 @@ fn a_wrong_name_says_what_was_meant() {
     }
     for (typed, says) in [
         ("tiny", "did you mean tiny.yaml?"),
-        ("configs/demo.yaml", "'demo' alone names the recipe inside the program"),
-        ("demo.yaml", "'demo' alone names the recipe inside the program"),
-        ("./demo", "'demo' alone names the recipe inside the program"),
+        ("configs/demo.yaml", "use 'demo' for the built-in recipe"),
+        ("demo.yaml", "use 'demo' for the built-in recipe"),
+        ("./demo", "use 'demo' for the built-in recipe"),
         (".", "is a folder"),
         ("no.yaml", "config file no.yaml does not exist\n"),
     ] {
@@ -128,16 +128,16 @@ fn a_wrong_name_says_what_was_meant() {
     fs::write(bench.path("photo.jpg"), [0xff, 0xd8, 0xff]).unwrap();
     fs::create_dir(bench.path("photos")).unwrap();
     for (words, says) in [
-        (vec!["./no/"], "there is no file or folder ./no/"),
-        (vec!["photo.jpg"], "not a config file (.yaml): images are named by their folder"),
-        (vec!["data.path=photos"], "must come before such values"),
-        (vec!["quickstart", "photos"], "write data.path=photos"),
+        (vec!["./no/"], "no such file or folder: ./no/"),
+        (vec!["photo.jpg"], "not a config file (.yaml): images are given as a folder"),
+        (vec!["data.path=photos"], "must come before KEY=VALUE arguments"),
+        (vec!["quickstart", "photos"], "did you mean data.path=photos?"),
     ] {
         let said = bench.fails(2, &[vec!["train"], words].concat());
         assert!(said.contains(says) && said.lines().count() == 1, "{said}");
     }
     let said = bench.fails(2, &["config", "recipes", "quikstart"]);
-    assert!(said.contains("no recipe is called 'quikstart': did you mean quickstart?"), "{said}");
+    assert!(said.contains("no recipe named 'quikstart': did you mean quickstart?"), "{said}");
 }
 
 #[test]

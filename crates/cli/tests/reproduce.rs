@@ -55,14 +55,14 @@ fn rows_and_their_commands_are_printed() {
     assert!(row.contains("--images 'my images/val2017'"), "{row}");
     for (args, says) in [
         (["--row", "table9"], "algorithm2, table1"),
-        (["--measure", "accuracy"], "expected some of knn"),
+        (["--measure", "accuracy"], "the measures are knn"),
         (["--data", "inet=here"], "imagenet=FOLDER"),
     ] {
         let said = bench.fails(2, &[&["reproduce"][..], &args].concat());
         assert!(said.contains(says), "{said}");
     }
     let said = bench.fails(1, &["reproduce", "--data", "imagenet=nowhere"]);
-    assert!(said.contains("nowhere: there is no such folder"), "{said}");
+    assert!(said.contains("nowhere: no such folder"), "{said}");
 }
 
 #[test]
@@ -79,9 +79,9 @@ fn what_is_at_hand_is_measured_once() {
     assert!(line["here"].as_f64().unwrap() > 10.0, "{line}");
     let verdict = line["verdict"].as_str().unwrap();
     // A tiny network on other images has a value, but it is not compared with the paper.
-    assert!(verdict.contains("vit_nano with patches of 8, not a vit_base"), "{verdict}");
+    assert!(verdict.contains("vit_nano with patch size 8, not a vit_base"), "{verdict}");
     assert!(verdict.contains("the run was trained with augment."), "{verdict}");
-    assert!(verdict.contains("80 test images, not 50000"), "{verdict}");
+    assert!(verdict.contains("80 test images instead of 50000"), "{verdict}");
 
     let again = bench.run(&args);
     assert!(!stderr(&again).contains("simdino eval"), "measured twice: {}", stderr(&again));
@@ -105,7 +105,7 @@ fn what_is_at_hand_is_measured_once() {
 
     fs::write(bench.path("reproduced/reproduce.json"), "{").unwrap();
     let said = bench.fails(1, &args);
-    assert!(said.contains("reproduce.json: the file is damaged; remove it"), "{said}");
+    assert!(said.contains("reproduce.json: the file is damaged; delete it"), "{said}");
 }
 
 #[test]

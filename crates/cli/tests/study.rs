@@ -55,7 +55,7 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     assert_eq!(csv.lines().count(), 13);
     assert!(csv.starts_with("run,method,train.batch_size,seed,status,collapsed,knn,"), "{csv}");
     let page = fs::read_to_string(bench.path("runs/grid/study.html")).unwrap();
-    assert!(page.contains("k-NN over train.batch_size") && !page.contains("NaN"));
+    assert!(page.contains("k-NN by train.batch_size") && !page.contains("NaN"));
 
     // Finished runs are not repeated.
     let output = bench.run(&["study", "grid.yaml", "--jobs", "4"]);
@@ -69,7 +69,7 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
         .unwrap();
     let message = bench.fails(2, &["study", "grid.yaml"]);
     assert!(
-        message.contains("another optim.warmup_epochs") && message.contains("--out"),
+        message.contains("different optim.warmup_epochs") && message.contains("--out"),
         "{message}"
     );
     fs::write(bench.path("tiny.yaml"), base).unwrap();
@@ -77,7 +77,7 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     // Other settings for the same run names are refused.
     fs::write(bench.path("grid.yaml"), GRID.replace("train.epochs: 1", "train.epochs: 2")).unwrap();
     let message = bench.fails(2, &["study", "grid.yaml"]);
-    assert!(message.contains("made with other settings") && message.contains("--out"), "{message}");
+    assert!(message.contains("with different settings") && message.contains("--out"), "{message}");
 }
 
 #[test]
@@ -94,7 +94,9 @@ fn runs_of_one_name_with_different_settings_are_refused() {
     fs::write(bench.path("other.yaml"), grid(4)).unwrap();
     let message = bench.fails(2, &["study", "other.yaml", "--dry-run"]);
     assert!(
-        message.contains("other.yaml: two runs would be called 'base_batch_size=16"),
+        message.contains(
+            "other.yaml: two runs with different settings would be named 'base_batch_size=16"
+        ),
         "{message}"
     );
 }
@@ -124,7 +126,7 @@ fn a_study_that_is_stopped_leaves_checkpoints_and_no_process() {
     let output = child.wait_with_output().unwrap();
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("the same command continues the study"), "{said}");
+    assert!(said.contains("run the same command again to continue the study"), "{said}");
     assert_eq!(rows(&bench)[0]["status"], "unfinished");
     // The run has also stopped, with a checkpoint after its last step.
     let printed = fs::read_to_string(runs.join(format!("{run}.output.txt"))).unwrap();
@@ -160,16 +162,16 @@ fn a_wrong_grid_is_one_sentence() {
         ("[1]", "expected the keys base, settings"),
         ("bases: demo", "bases: unknown key"),
         ("settings: {}", "base: must name a config file or a recipe"),
-        ("base: nothing", "no folder, config file, or recipe is called 'nothing'"),
-        ("{base: demo, seeds: 3}", "seeds: must be a list of integers"),
-        ("{base: demo, seeds: [-1]}", "seeds: must be a list of integers"),
+        ("base: nothing", "no folder, config file, or recipe named 'nothing'"),
+        ("{base: demo, seeds: 3}", "seeds: must be a list of non-negative integers"),
+        ("{base: demo, seeds: [-1]}", "seeds: must be a list of non-negative integers"),
         ("{base: demo, axes: {train.epochs: 3}}", "axes.train.epochs: must be a list of values"),
         ("{base: demo, axes: {train.epochs: []}}", "axes.train.epochs: must be a list of values"),
         ("{base: demo, axes: 3}", "axes: must be key: [values] pairs"),
         ("{base: demo, methods: [a]}", "methods: must be names with key: value pairs"),
         ("{base: demo, methods: {a: 3}}", "methods.a: must be key: value pairs"),
-        ("{base: demo, axes: [{methods: [x]}]}", "axes.methods: there is no method 'x'"),
-        ("{base: demo, axes: [{seeds: 3}]}", "axes.seeds: must be a list of integers"),
+        ("{base: demo, axes: [{methods: [x]}]}", "axes.methods: 'x' is not defined in methods"),
+        ("{base: demo, axes: [{seeds: 3}]}", "axes.seeds: must be a list of non-negative integers"),
         ("{base: demo, settings: {train.epoch: 3}}", "train.epoch"),
         ("{base: demo", "not valid YAML"),
     ] {

@@ -52,7 +52,7 @@ fn objects_are_followed_and_a_broken_frame_costs_its_sequence_alone() {
     fs::write(bench.path("frames/torn/00003.png"), "x").unwrap();
     let output = bench.run(&[&ARGS[..], &["--results", "followed", "--json"]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("sequence torn is left out: "), "{}", stderr(&output));
+    assert!(stderr(&output).contains("skipped sequence torn: "), "{}", stderr(&output));
     let text = String::from_utf8(output.stdout).unwrap();
     let record: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(record["main"], "j&f");
@@ -130,7 +130,7 @@ fn what_does_not_fit_is_a_sentence() {
     annotate(120, 255);
     let said = bench.fails(1, &ARGS);
     assert!(
-        said.contains("00000.png: shows no object") && said.contains("--single-object"),
+        said.contains("00000.png: contains no object") && said.contains("--single-object"),
         "{said}"
     );
     bench.ok(&[&ARGS[..], &["--single-object"]].concat());
@@ -139,5 +139,5 @@ fn what_does_not_fit_is_a_sentence() {
     assert!(said.contains("has 120 x 80 pixels, but the first annotation has 60 x 80"), "{said}");
     fs::remove_dir_all(bench.path("frames/slide")).unwrap();
     let said = bench.fails(1, &ARGS);
-    assert!(said.contains("there is no such folder of frames"), "{said}");
+    assert!(said.contains("no such folder of frames"), "{said}");
 }

@@ -17,18 +17,18 @@ use super::sections::flatten;
 
 /// For each chart: its title, the metric that it shows, the factor of its values, and a note.
 const CHARTS: [(&str, &str, f64, &str); 9] = [
-    ("k-NN accuracy during training", "probe/knn_top1", 100.0, "percent of held-out images"),
+    ("k-NN accuracy during training", "probe/knn_top1", 100.0, "on held-out images, in percent"),
     (
         "Logistic regression during training",
         "probe/logistic_top1",
         100.0,
-        "percent of held-out images",
+        "on held-out images, in percent",
     ),
-    ("Segmentation during training", "probe/segment_knn_miou", 100.0, "mean IoU in percent"),
-    ("Loss", "loss/total", 1.0, "only of the same objective is it comparable"),
-    ("Position of the coding rate", "rate/position", 1.0, "0 is the floor, 1 the ceiling"),
-    ("Effective rank in the probe", "probe/effective_rank", 1.0, ""),
-    ("Effective dimension in the probe", "probe/effective_dimension", 1.0, ""),
+    ("Segmentation during training", "probe/segment_knn_miou", 100.0, "mean IoU, in percent"),
+    ("Loss", "loss/total", 1.0, "comparable only between runs with the same objective"),
+    ("Position of the coding rate", "rate/position", 1.0, "0 is the floor, 1 is the ceiling"),
+    ("Effective rank of the features", "probe/effective_rank", 1.0, ""),
+    ("Effective dimension of the features", "probe/effective_dimension", 1.0, ""),
     ("Gradient norm", "optim/grad_norm", 1.0, "before clipping"),
     ("Throughput", "speed/img_s", 1.0, "images per second"),
 ];
@@ -73,7 +73,7 @@ fn curves(runs: &[Run]) -> String {
     });
     let missing: String = missing.collect();
     if html.is_empty() && missing.is_empty() {
-        return absent("Curves", "no run has logged a value that is drawn");
+        return absent("Curves", "no run has logged any of the plotted metrics");
     }
     section("curves", "Training", &format!("<div class=\"charts\">\n{html}</div>\n{missing}"))
 }
@@ -108,7 +108,7 @@ fn evaluations(runs: &[Run]) -> String {
             }
         };
         for (of, score) in knn_at_the_end(run) {
-            put(["k-NN at the end of the training".into(), of, String::new()], i, 0, score);
+            put(["k-NN at the end of training".into(), of, String::new()], i, 0, score);
         }
         for record in &results {
             for (of, metrics) in record.columns() {
@@ -165,7 +165,7 @@ fn settings(runs: &[Run]) -> String {
         let value = run.config.as_ref().and_then(|config| serde_json::to_value(config).ok());
         let Some(value) = value else {
             let why = run.config_text.as_ref().err();
-            let why = why.map_or("this version cannot read it", String::as_str);
+            let why = why.map_or("this version of simdino cannot read it", String::as_str);
             missing += &absent(&format!("Config of {}", run.name), why);
             continue;
         };

@@ -49,7 +49,7 @@ fn logistic(run: &Run) -> Chart {
     Chart {
         title: "Logistic regression during training".into(),
         note:
-            "percent of held-out images that a regression on frozen features classifies correctly"
+            "accuracy of a regression on frozen features, in percent of the held-out images"
                 .into(),
         guides: at_start(run, "probe/logistic_top1"),
         ..percent_chart(run, "probe/logistic_top1")
@@ -59,7 +59,7 @@ fn logistic(run: &Run) -> Chart {
 fn segmentation(run: &Run) -> Chart {
     Chart {
         title: "Segmentation during training".into(),
-        note: "mean IoU of segmentation by k-NN, in percent".into(),
+        note: "mean IoU of k-NN segmentation, in percent".into(),
         guides: at_start(run, "probe/segment_knn_miou"),
         ..percent_chart(run, "probe/segment_knn_miou")
     }
@@ -68,8 +68,8 @@ fn segmentation(run: &Run) -> Chart {
 /// Charts how many directions the features of the probe's images use.
 fn directions(run: &Run) -> Chart {
     Chart {
-        title: "Directions that features use".into(),
-        note: "those of the probe's images; 1 is a collapse".into(),
+        title: "Dimensionality of the features".into(),
+        note: "on the probe's images; 1 is a collapse".into(),
         x_label: "epoch".into(),
         series: present(
             run,
@@ -105,9 +105,9 @@ fn at_start(run: &Run, key: &str) -> Vec<(String, f64)> {
 fn loss(run: &Run) -> Chart {
     let note = match run.last("loss/compression") {
         Some(_) => "compression pulls views of an image together, expansion spreads images out",
-        None => "the student's views predict the prototypes that the teacher sees",
+        None => "cross-entropy between the prototype scores of student and teacher",
     };
-    let uniform = run.last("loss/uniform").map(|value| ("that of guessing".to_owned(), value));
+    let uniform = run.last("loss/uniform").map(|value| ("uniform guess".to_owned(), value));
     Chart {
         title: "Loss".into(),
         note: note.into(),
@@ -131,13 +131,14 @@ fn loss(run: &Run) -> Chart {
 /// Charts how confident the teacher is, and whether it gives the same answer for all images.
 fn targets(run: &Run) -> Chart {
     Chart {
-        title: "Entropy of the teacher".into(),
-        note: "as a share of the most it can be: 1 is no opinion; of the mean, 0 is one for all"
+        title: "Teacher entropy".into(),
+        note: "relative to the maximum: 1 is a uniform output; 0 for the mean is the same output \
+             for all images"
             .into(),
         x_label: "epoch".into(),
         series: present(
             run,
-            &[("of an image", "teacher/entropy"), ("of the mean", "teacher/entropy_of_mean")],
+            &[("per image", "teacher/entropy"), ("of the mean output", "teacher/entropy_of_mean")],
         ),
         from_zero: true,
         ..Chart::default()
@@ -147,9 +148,9 @@ fn targets(run: &Run) -> Chart {
 fn rank(run: &Run) -> Chart {
     Chart {
         title: "Effective rank".into(),
-        note: "directions that the teacher's features spread over".into(),
+        note: "number of directions that the teacher's features span".into(),
         x_label: "epoch".into(),
-        series: present(run, &[("in a batch", "health/effective_rank")]),
+        series: present(run, &[("within a batch", "health/effective_rank")]),
         from_zero: true,
         ..Chart::default()
     }
@@ -166,7 +167,7 @@ fn gradients(run: &Run) -> Chart {
                 ("all", "optim/grad_norm"),
                 ("backbone", "optim/grad_norm_backbone"),
                 ("head", "optim/grad_norm_head"),
-                ("head of patches", "optim/grad_norm_patch_head"),
+                ("patch head", "optim/grad_norm_patch_head"),
             ],
         ),
         from_zero: true,
@@ -204,7 +205,8 @@ fn rate(run: &Run) -> Chart {
     let guides = [("floor: collapsed", floor), ("ceiling", ceiling)];
     Chart {
         title: "Coding rate".into(),
-        note: "between its floor, where all features are the same, and its ceiling".into(),
+        note: "between its floor, where all features are equal, and its ceiling, where they spread \
+             evenly".into(),
         x_label: "epoch".into(),
         series: vec![Series { name: "expansion".into(), points: points(run, "loss/expansion") }],
         guides: guides
@@ -228,8 +230,8 @@ struct Plain {
 const PLAIN: [Plain; 6] = [
     Plain { title: "Learning rate", note: "", key: "optim/lr", factor: 1.0, from_zero: true },
     Plain {
-        title: "Pace",
-        note: "how far a step moves weights, in parts per thousand of their length",
+        title: "Update ratio",
+        note: "norm of the update of a step relative to that of the weights, in thousandths",
         key: "optim/update_ratio",
         factor: 1000.0,
         from_zero: true,
@@ -242,7 +244,7 @@ const PLAIN: [Plain; 6] = [
         from_zero: false,
     },
     Plain {
-        title: "Momentum of the teacher",
+        title: "Teacher momentum",
         note: "",
         key: "optim/momentum_teacher",
         factor: 1.0,
@@ -257,7 +259,7 @@ const PLAIN: [Plain; 6] = [
     },
     Plain {
         title: "Waiting for data",
-        note: "percent of a step's time",
+        note: "percent of the step time",
         key: "speed/data_wait",
         factor: 100.0,
         from_zero: true,

@@ -42,8 +42,8 @@ pub(crate) fn evaluations(run: &Run) -> String {
         return String::new();
     }
     let rows: Vec<Vec<String>> = results.records().iter().map(row).collect();
-    let notes = "<p class=\"note\">Every protocol on frozen features, with the same network before \
-                 its first step beside it. results.csv has all numbers.</p>\n";
+    let notes = "<p class=\"note\">All protocols use frozen features; untrained is the same \
+                 network before its first step. results.csv has all numbers.</p>\n";
     let table = text_table(&HEAD, &rows);
     section("evaluations", HEADING, &format!("{table}{notes}"))
 }
@@ -88,7 +88,7 @@ fn settings(record: &Record) -> String {
 fn images(record: &Record) -> String {
     let of = |data: &DataUsed| match data.role.as_str() {
         TRUTH => format!("{TRUTH}: {}", data.path),
-        role => format!("{role}: {} images of {}", data.images, data.path),
+        role => format!("{role}: {} images in {}", data.images, data.path),
     };
     joined(record.data.iter().map(of))
 }

@@ -24,7 +24,7 @@ pub(crate) fn header(run: &Run) -> String {
         tiles.push(tile("speed", &number(speed), "images per second"));
     }
     if let Some(seconds) = training_seconds(run) {
-        tiles.push(tile("training time", &duration(seconds), "measured over the steps"));
+        tiles.push(tile("training time", &duration(seconds), "total time of all steps"));
     }
     format!(
         "<header>\n<p class=\"kind\">simdino run</p>\n<h1>{}</h1>\n<p class=\"lead\">{}</p>\n\
@@ -43,7 +43,7 @@ fn summary(run: &Run) -> String {
         let data = config.data.describe();
         let batch = config.train.batch_size;
         parts.push(format!(
-            "{} with {arch}, patches of {} px, on {data}, batches of {batch}",
+            "{} with {arch}, patch size {}, on {data}, batch size {batch}",
             word(&config.method),
             config.model.patch_size
         ));
@@ -95,7 +95,7 @@ pub(crate) fn learned(run: &Run) -> String {
     if run.last("probe/knn_top1").is_none() {
         let why = match curves.is_empty() {
             true => "this run had no probe",
-            false => "this run had no probe with labeled images for it",
+            false => "no probe of this run had labeled images",
         };
         body.push_str(&absent("k-NN during training", why));
     }
@@ -108,15 +108,15 @@ pub(crate) fn pictures(run: &Run) -> String {
         (
             &run.pca,
             "Patch features",
-            "Patch features: an image a column; below it the first three principal components of \
-             its patch features as red, green and blue, then the same for the foreground alone. \
-             Parts with like colors are alike to the network, across all images.",
+            "Patch features: one image per column; below it, the first three principal components \
+             of its patch features as red, green, and blue, then the same for the foreground \
+             alone. Parts with similar colors have similar features, across all images.",
         ),
         (
             &run.crops,
             "Crops",
-            "Crops: an image a row; its middle, its two global crops, then its local crops, as the \
-             networks see them in training.",
+            "Crops: one image per row; its center, its two global crops, then its local crops, as \
+             the networks see them in training.",
         ),
     ];
     let body: String = pieces
@@ -162,12 +162,12 @@ pub(crate) fn config(run: &Run) -> String {
     let mut body = String::new();
     if let Some(config) = &run.config {
         let rows = changes(config);
-        body.push_str("<p>What differs from the defaults:</p>\n");
+        body.push_str("<p>Settings that differ from the defaults:</p>\n");
         let head = ["key", "this run", "default"];
         body.push_str(&text_table(&head, &rows));
     }
     body.push_str(&format!(
-        "<details><summary>The whole config</summary><pre>{}</pre></details>\n",
+        "<details><summary>Full config</summary><pre>{}</pre></details>\n",
         escape(text)
     ));
     section("config", "Config", &body)

@@ -20,7 +20,7 @@ type Column = (&'static str, fn(&Row) -> Option<String>);
 const PROBES: [Column; 3] = [
     ("logistic", |row| row.logistic.map(|x| percent(x, 1))),
     ("mIoU", |row| row.miou.map(|x| percent(x, 1))),
-    ("rank in the probe", |row| row.probe_rank.map(|x| format!("{x:.1}"))),
+    ("rank (probe)", |row| row.probe_rank.map(|x| format!("{x:.1}"))),
 ];
 
 /// A study.
@@ -45,7 +45,7 @@ impl Study {
                 "Each setting",
                 &format!("<div class=\"charts\">{}</div>", self.lines()),
             ),
-            section("maps", "Two settings at a time", &self.maps()),
+            section("maps", "Pairs of settings", &self.maps()),
             section("runs", "All runs", &self.table()),
         ];
         document(&self.name, &parts.concat())
@@ -54,10 +54,10 @@ impl Study {
     fn header(&self) -> String {
         let count = |status: &str| self.rows.iter().filter(|row| row.status == status).count();
         format!(
-            "<p class=\"kind\">Study</p><h1>{}</h1><p class=\"lead\">{} runs: {} done, {} failed, {} \
-             unfinished or not started. k-NN accuracy on frozen features at the end of each run; a \
-             mean is over all runs that share the setting, and &plusmn; is one standard \
-             deviation.</p>\n",
+            "<p class=\"kind\">Study</p><h1>{}</h1><p class=\"lead\">{} runs: {} done, {} failed, \
+             {} unfinished or not started. Accuracies are those of k-NN on frozen features at the \
+             end of each run; means are over all runs that share the setting, and &plusmn; is one \
+             standard deviation.</p>\n",
             escape(&self.name),
             self.rows.len(),
             count("done"),
@@ -147,7 +147,7 @@ impl Study {
             Series { name: method.to_owned(), points }
         });
         Some(Chart {
-            title: format!("k-NN over {axis}"),
+            title: format!("k-NN by {axis}"),
             note: "accuracy, mean over all other settings and seeds".into(),
             x_label: axis.to_owned(),
             series: series.filter(|series| !series.points.is_empty()).collect(),
@@ -171,9 +171,9 @@ impl Study {
         });
         let series: Vec<Series> = series.filter(|series| series.points.len() > 1).collect();
         (!series.is_empty()).then(|| Chart {
-            title: "k-NN over the training".into(),
+            title: "k-NN during training".into(),
             note: "accuracy, mean over all settings and seeds".into(),
-            x_label: "share of the training".into(),
+            x_label: "fraction of training".into(),
             series,
             ..Chart::default()
         })
@@ -188,8 +188,8 @@ impl Study {
             .filter(|axis| self.values(axis).len() > 1)
             .collect();
         let mut html = String::from(
-            "<p>A cell shows the mean k-NN and, below it, the worst; orange is where a run \
-             collapsed.</p>\n",
+            "<p>Each cell shows the mean k-NN accuracy and, below it, the worst; orange cells \
+             contain a collapsed run.</p>\n",
         );
         for (i, x) in axes.iter().enumerate() {
             for y in &axes[i + 1..] {
@@ -359,11 +359,11 @@ mod tests {
         assert!(page.contains("<title>a &amp; b</title>"));
         assert!(page.contains("50.0% ± 10.0"), "mean and deviation of .4, .5 and .6");
         assert!(page.contains("66.7%"), "the worst against the best");
-        assert!(page.contains("1 of 1 fell") && page.contains("var(--c2)"), "the collapsed cell");
+        assert!(page.contains("1/1 collapsed") && page.contains("var(--c2)"), "the collapsed cell");
         assert!(page.contains("failed: no &lt;images&gt;"));
         assert!(page.contains("mIoU") && page.contains("12.3%"), "a probe has a column");
         assert!(!page.contains("logistic"), "another has none");
-        assert!(page.contains("k-NN over batch") && page.contains("k-NN over the training"));
+        assert!(page.contains("k-NN by batch") && page.contains("k-NN during training"));
         assert_eq!(study.values("batch"), ["16", "64"]);
         assert!(!page.contains("NaN"));
     }

@@ -62,7 +62,7 @@ fn a_whole_run_has_every_section() {
         "<td>k = 20, top-5</td><td>91.0%</td><td>91.0%</td><td>-</td>",
         "100 test images, 300 training images",
         "floor: collapsed",
-        "simdino with vit_small, patches of 16 px, on photos, batches of 64; 40 steps, 4.0 epochs",
+        "simdino with vit_small, patch size 16, on photos, batch size 64; 40 steps, 4.0 epochs",
         "<td>train.batch_size</td><td>64</td><td>512</td>",
         "A &amp; B",
         "a&lt;b&gt;.jpg",

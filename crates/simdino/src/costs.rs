@@ -117,7 +117,7 @@ pub fn table(config: &RunConfig) -> Vec<Row> {
     let mut rows = vec![with("as configured", shape)];
     for (change, count) in [
         ("no local crops", 0),
-        ("half of the local crops", shape.locals / 2),
+        ("half the local crops", shape.locals / 2),
         ("twice the local crops", 2 * shape.locals),
     ] {
         if rows.iter().all(|row| row.shape.locals != count) {
@@ -126,10 +126,10 @@ pub fn table(config: &RunConfig) -> Vec<Row> {
     }
     rows.push(with("crops 3/4 as wide", resized(0.75)));
     rows.push(with("crops 3/2 as wide", resized(1.5)));
-    rows.push(with("half of the blocks", Shape { depth: (shape.depth / 2).max(1), ..shape }));
+    rows.push(with("half the blocks", Shape { depth: (shape.depth / 2).max(1), ..shape }));
     rows.push(with("twice the blocks", Shape { depth: 2 * shape.depth, ..shape }));
     if batch_size > 1 {
-        rows.push(Row { batch_size: batch_size / 2, ..with("half of the batch", shape) });
+        rows.push(Row { batch_size: batch_size / 2, ..with("half the batch", shape) });
     }
     rows.push(Row { batch_size: 2 * batch_size, ..with("twice the batch", shape) });
     rows
@@ -192,7 +192,7 @@ mod tests {
         assert!(
             !changes
                 .iter()
-                .any(|change| change.contains("local") || change.contains("half of the batch"))
+                .any(|change| change.contains("local") || change.contains("half the batch"))
         );
     }
 }

@@ -133,7 +133,8 @@ pub fn of_process(spec: DeviceSpec, launch: &Launch) -> Result<Device> {
     let own = u16::try_from(launch.local_rank).unwrap_or(u16::MAX);
     match spec {
         DeviceSpec::CudaIndex(_) => Err(Error::Config(vec![format!(
-            "run.device: {} processes share no GPU: must be auto, cuda or cpu (got '{spec}')",
+            "run.device: {} processes cannot share a GPU: must be auto, cuda, or cpu (got \
+             '{spec}')",
             launch.size
         )])),
         DeviceSpec::Auto if Cuda::device_count() == 0 => resolve(spec),

@@ -14,7 +14,7 @@ pub enum Error {
     Config(Vec<String>),
     /// This machine does not have the device of the config.
     #[error(
-        "device '{name}' is not available: libtorch sees {count} CUDA devices here; use \
+        "device '{name}' is not available (CUDA devices found by libtorch: {count}); use \
          run.device=cpu, or a libtorch built for CUDA"
     )]
     NoDevice {
@@ -30,7 +30,7 @@ pub enum Error {
     #[error("{0}")]
     Batch(String),
     /// None of the images that were tried can be read.
-    #[error("none of the {tries} images tried can be read, the first {name}")]
+    #[error("none of the {tries} images tried can be read; the first is {name}")]
     Unreadable {
         /// Number of images tried.
         tries: usize,

@@ -61,7 +61,7 @@ pub fn per_step(config: &RunConfig, learner: &Learner) -> Vec<Exchange> {
     // With several passes or batch norm, the features of each pass are checked before the loss.
     let each = passes > 1 || config.head.use_bn;
     let (calls, flags) = if each { (passes, 2) } else { (1, 1) };
-    all.push(host("flags: whether all is finite", calls, calls * flags * FP32));
+    all.push(host("flags: whether all values are finite", calls, calls * flags * FP32));
     all.push(host("flag: whether to stop", 1, FP32));
     all
 }

@@ -52,9 +52,9 @@ fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> Strin
     let least = groups.iter().map(two).max().unwrap_or(1).max(unit);
     let fits = images / unit * unit;
     let advice = match fits >= least {
-        true if unit == 1 => format!("give train.batch_size={fits}, or add images"),
+        true if unit == 1 => format!("set train.batch_size={fits}, or add images"),
         true => {
-            format!("give train.batch_size={fits} (it must be a multiple of {unit}), or add images")
+            format!("set train.batch_size={fits} (it must be a multiple of {unit}), or add images")
         }
         // A single group may span all processes.
         false
@@ -64,7 +64,7 @@ fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> Strin
                 && images / processes * processes >= 2 =>
         {
             let one = rows.unwrap_or(images).min(images) / processes * processes;
-            format!("give train.batch_size={one}, which is one group, or add images")
+            format!("set train.batch_size={one}, which is one group, or add images")
         }
         false => {
             let value = |&(key, groups): &(&str, usize)| match rows.filter(|_| key == GROUP_ROWS) {
@@ -74,7 +74,7 @@ fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> Strin
             let keys = groups.iter().map(value);
             let keys: Vec<String> = keys.collect();
             format!(
-                "add images, at least {least} are needed with {}",
+                "add images; at least {least} are needed with {}",
                 if keys.is_empty() { "train.accumulate".to_owned() } else { keys.join(", ") }
             )
         }

@@ -41,7 +41,8 @@ pub fn step(workspace: &Workspace, arguments: &[String]) -> Result<()> {
             }
         }
         None => println!(
-            "bench: no peer, since LIBTORCH is the user's and no python3 here imports torch {}",
+            "bench: no peer, because LIBTORCH is set and no python3 on this machine can import \
+             torch {}",
             setup::TORCH
         ),
     }
@@ -73,14 +74,14 @@ fn parse(arguments: &[String]) -> Result<Request> {
             "--steps" => {
                 let steps = value_of(word, words.next())?;
                 let Ok(number) = steps.parse() else {
-                    return usage(format!("--steps needs a number, not '{steps}'"));
+                    return usage(format!("--steps needs an integer (got '{steps}')"));
                 };
                 request.steps = number;
             }
             other if other.contains('=') && !other.starts_with('-') => {
                 request.overrides.push(word.clone());
             }
-            other => return usage(format!("bench step does not take '{other}'")),
+            other => return usage(format!("bench step: unexpected argument '{other}'")),
         }
     }
     Ok(request)
@@ -134,7 +135,7 @@ fn table(rows: &[(String, Value)]) -> String {
     for (name, row) in rows {
         let img_s = row["img_s"].as_f64();
         let ratio = match (ours, img_s) {
-            (Some(ours), Some(theirs)) if theirs > 0.0 => format!("{:.2} times it", ours / theirs),
+            (Some(ours), Some(theirs)) if theirs > 0.0 => format!("{:.2}x as fast", ours / theirs),
             _ => "-".to_owned(),
         };
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.1}"));
@@ -178,7 +179,7 @@ mod tests {
         let text = table(&[("simdino".into(), row(30.0)), ("timm eager".into(), row(20.0))]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
-        assert!(lines[1].contains("1.00 times it") && lines[1].contains("1024.0"), "{text}");
-        assert!(lines[2].contains("1.50 times it"), "{text}");
+        assert!(lines[1].contains("1.00x as fast") && lines[1].contains("1024.0"), "{text}");
+        assert!(lines[2].contains("1.50x as fast"), "{text}");
     }
 }

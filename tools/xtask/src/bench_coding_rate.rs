@@ -30,7 +30,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let json = match arguments {
         [] => false,
         [word] if word == "--json" => true,
-        [word, ..] => return usage(format!("bench coding-rate does not take '{word}'")),
+        [word, ..] => return usage(format!("bench coding-rate: unexpected argument '{word}'")),
     };
     setup::run(workspace)?;
     // The profile of other builds, so that the libtorch bindings are not compiled again.
@@ -53,7 +53,10 @@ fn times(results: &Path, size: &str) -> Result<Times> {
         let text =
             fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
         let estimates: Value =
-            serde_json::from_str(&text).context(|| format!("{} is no JSON", path.display()))?;
+            serde_json::from_str(&text).context(|| format!(
+                "{} is not valid JSON",
+                path.display()
+            ))?;
         match estimates["median"]["point_estimate"].as_f64() {
             Some(nanoseconds) if nanoseconds > 0.0 => Ok(nanoseconds / 1e3),
             _ => failed(format!("{} has no median", path.display())),

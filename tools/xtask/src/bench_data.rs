@@ -53,7 +53,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let Some(python) =
         bench::python_with(workspace, "torchvision, albumentations", &PEER_PACKAGES)?
     else {
-        return failed("the peers need a python3 with torch, torchvision and albumentations");
+        return failed("the peers need a python3 with torch, torchvision, and albumentations");
     };
     let mut rounds = Vec::new();
     for _ in 0..request.rounds {
@@ -80,13 +80,13 @@ fn parse(arguments: &[String]) -> Result<Request> {
             "--images" => request.images = Some(value()?.into()),
             "--seconds" => match value()?.parse() {
                 Ok(seconds) if seconds > 0.0 => request.seconds = seconds,
-                _ => return usage("--seconds needs a number above 0"),
+                _ => return usage("--seconds needs a number greater than 0"),
             },
             "--rounds" => match value()?.parse() {
                 Ok(rounds) if rounds > 0 => request.rounds = rounds,
-                _ => return usage("--rounds needs an integer above 0"),
+                _ => return usage("--rounds needs an integer greater than 0"),
             },
-            other => return usage(format!("bench data does not take '{other}'")),
+            other => return usage(format!("bench data: unexpected argument '{other}'")),
         }
     }
     Ok(request)
@@ -99,7 +99,8 @@ fn default_images(workspace: &Workspace, simdino: &Simdino<'_>) -> Result<PathBu
     }
     let drawn = workspace.path("target/bench/drawn");
     if !drawn.is_dir() {
-        println!("bench: no --images and no SIMDINO_TEST_DATA: drawing images (PNG, not JPEG)");
+        println!("bench: neither --images nor SIMDINO_TEST_DATA is given: drawing images (PNG, not \
+             JPEG)");
         process::run(&mut simdino.data_synth(&drawn, DRAWN))?;
     }
     Ok(simdino::images(&drawn))
@@ -194,16 +195,16 @@ fn table(images: &Path, summary: &Value) -> String {
         ("albumentations", "albumentations_img_s", Some(value("ratio_albumentations"))),
     ] {
         let ratio =
-            ratio.map_or(String::new(), |ratio| format!("  simdino is {ratio:.2} times it"));
+            ratio.map_or(String::new(), |ratio| format!("  simdino is {ratio:.2}x as fast"));
         text += &format!("{name:<26} {:>8.1} img/s{ratio}\n", value(key));
     }
     text += &format!(
-        "{:<26} {:>8.1} img/s  simdino's decoding is {:.2} times it\n",
+        "{:<26} {:>8.1} img/s  simdino decodes {:.2}x as fast\n",
         "OpenCV, decoding alone",
         value("opencv_decode_only_img_s"),
         value("ratio_opencv_decode_only")
     );
-    text + &format!("two threads are {:.2} times one\n", value("speedup_2_threads"))
+    text + &format!("two threads are {:.2}x as fast as one\n", value("speedup_2_threads"))
 }
 
 #[cfg(test)]
@@ -237,7 +238,7 @@ mod tests {
         assert_eq!(summary["ours_img_s"], 100.0);
         assert_eq!(summary["speedup_2_threads"], 2.0);
         let table = table(Path::new("x"), &summary);
-        assert!(table.contains("9.00 times it"));
-        assert!(table.contains("simdino's decoding is 2.00 times it"));
+        assert!(table.contains("9.00x as fast"));
+        assert!(table.contains("simdino decodes 2.00x as fast"));
     }
 }

@@ -41,7 +41,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
             {
                 options.push(word.to_owned());
             }
-            word => return usage(format!("bench eval does not take '{word}'")),
+            word => return usage(format!("bench eval: unexpected argument '{word}'")),
         }
     }
     setup::run(workspace)?;
@@ -71,7 +71,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
             theirs
         }
         None => {
-            let why = format!("no python3 here imports torch {}", setup::TORCH);
+            let why = format!("no python3 on this machine can import torch {}", setup::TORCH);
             json!({"missing": KINDS.map(|kind| (kind, &why)).into_iter().collect::<BTreeMap<_, _>>()})
         }
     };
@@ -115,7 +115,8 @@ fn put(ours: &mut Value, theirs: &mut Value, search: &Value) {
 
 fn table(ours: &Value, theirs: &Value) -> String {
     let mut text = format!(
-        "{} classes, features of {} columns, {} threads; a step of linear_grid\n{:<12} {:>12} {:>12} {:>8}\n",
+        "{} classes, features with {} columns, {} threads; linear_grid is the time of one \
+         step\n{:<12} {:>12} {:>12} {:>8}\n",
         ours["classes"], ours["width"], ours["threads"], "", "simdino s", "peer s", "ratio"
     );
     for kind in KINDS {

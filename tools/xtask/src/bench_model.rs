@@ -67,11 +67,11 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let json = match arguments {
         [] => false,
         [word] if word == "--json" => true,
-        [word, ..] => return usage(format!("bench model does not take '{word}'")),
+        [word, ..] => return usage(format!("bench model: unexpected argument '{word}'")),
     };
     setup::run(workspace)?;
     let Some(python) = python_with(workspace, "timm.models", &PEER_PACKAGES)? else {
-        return failed(format!("no python3 here imports torch {}", setup::TORCH));
+        return failed(format!("no python3 on this machine can import torch {}", setup::TORCH));
     };
     process::run(&mut workspace.cargo(&[
         "build",
@@ -90,7 +90,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         again = round(again, &["1"], &step)?;
     }
     let scratch = workspace.path(SCRATCH);
-    fs::create_dir_all(&scratch).context(|| format!("cannot make {}", scratch.display()))?;
+    fs::create_dir_all(&scratch).context(|| format!("cannot create {}", scratch.display()))?;
     let load = process::json(workspace.command(&ours).arg("load").arg(&scratch))?;
     print!("{}", table([simdino, timm, again], &load));
     if json {
@@ -133,9 +133,10 @@ fn table([simdino, timm, again]: [Best; 3], load: &Value) -> String {
     );
     text += &line("simdino", simdino);
     text += &line("timm eager", timm);
-    text += &line("simdino, each block again", again);
+    text += &line("simdino, checkpointing", again);
     if let (Some(ratio), Some(seconds)) = (load_ratio(load), load["load_s"].as_f64()) {
-        text += &format!("ViT-L from safetensors in {seconds:.2} s, {ratio:.2} times reading it\n");
+        text += &format!("ViT-L loaded from safetensors in {seconds:.2} s, {ratio:.2} times the \
+             time to read the file\n");
     }
     text
 }
@@ -173,7 +174,7 @@ mod tests {
         let summary = summary([simdino, timm, again], &load);
         assert_eq!(summary["ratio_time"], 0.8);
         assert_eq!(summary["ratio_load"], 1.25);
-        assert!(table([simdino, timm, again], &load).contains("1.25 times reading it"));
+        assert!(table([simdino, timm, again], &load).contains("1.25 times the time"));
         assert_eq!(summary["ratio_memory"], 0.501);
         assert_eq!(summary["ratio_time_checkpointed"], 1.25);
         assert_eq!(summary["ratio_memory_checkpointed"], 0.25);

@@ -51,7 +51,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let json = match arguments {
         [] => false,
         [word] if word == "--json" => true,
-        [word, ..] => return usage(format!("bench objects does not take '{word}'")),
+        [word, ..] => return usage(format!("bench objects: unexpected argument '{word}'")),
     };
     setup::run(workspace)?;
     let peer = Peer::new(workspace)?;
@@ -61,7 +61,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     peer.run("prepare", &folder, photo.as_deref())?;
     let example = ["run", "--quiet", "--package", "simdino-objects", "--example", "bench_objects"];
     let ours = process::json(workspace.cargo(&example).arg("--").arg(&folder))?;
-    println!("the peers take minutes: a dense eigensolver with 3,600 patches is one of them");
+    println!("the peers take minutes, because they include a dense eigensolver with 3,600 patches");
     let theirs = peer.run("run", &folder, None)?.unwrap_or_default();
     let summary = summary(&ours, &theirs)?;
     print!("{}", table(&ours, &theirs, &summary));
@@ -85,7 +85,7 @@ impl<'a> Peer<'a> {
     /// torch.
     fn new(workspace: &'a Workspace) -> Result<Self> {
         let Some(torch): Option<OsString> = setup::python_with_torch(workspace) else {
-            return failed(format!("no python3 here imports torch {}", setup::TORCH));
+            return failed(format!("no python3 on this machine can import torch {}", setup::TORCH));
         };
         let where_torch =
             "import torch, os; print(os.path.dirname(os.path.dirname(torch.__file__)))";
@@ -124,7 +124,7 @@ fn photo(workspace: &Workspace, folder: &Path) -> Result<Option<PathBuf>> {
         .map(|data| Path::new(&data).join("coco_mini.tar"))
         .filter(|pack| pack.is_file());
     let Some(pack) = pack else {
-        println!("bench: no SIMDINO_TEST_DATA: drawing an image");
+        println!("bench: SIMDINO_TEST_DATA is not set: drawing an image");
         return Ok(None);
     };
     process::run(workspace.command("tar").arg("xf").arg(pack).arg("-C").arg(folder))?;

@@ -35,7 +35,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let packages = bench_data::PEER_PACKAGES;
     let python = bench::python_with(workspace, "torchvision, albumentations", &packages)?;
     let Some(python) = python else {
-        return failed("the peers need a python3 with torch, torchvision and albumentations");
+        return failed("the peers need a python3 with torch, torchvision, and albumentations");
     };
     let images = match request.images {
         Some(images) => images,
@@ -98,10 +98,10 @@ fn parse(arguments: &[String]) -> Result<Request> {
             "--seconds" => {
                 request.seconds = value()?;
                 if !request.seconds.parse().is_ok_and(|seconds: f64| seconds > 0.0) {
-                    return usage("--seconds needs a number above 0");
+                    return usage("--seconds needs a number greater than 0");
                 }
             }
-            other => return usage(format!("bench python does not take '{other}'")),
+            other => return usage(format!("bench python: unexpected argument '{other}'")),
         }
     }
     Ok(request)

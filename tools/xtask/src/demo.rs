@@ -22,10 +22,10 @@ const TEST: Synthetic = Synthetic { count: 1000, size: 64, seed: 1 };
 /// Returns the error of the step that failed.
 pub fn run(workspace: &Workspace, overrides: &[String]) -> Result<()> {
     if let Some(word) = overrides.iter().find(|word| word.starts_with('-') || !word.contains('=')) {
-        return Err(Fail::Usage(format!("demo takes key=value settings, not '{word}'")));
+        return Err(Fail::Usage(format!("demo: expected key=value, got '{word}'")));
     }
     setup::run(workspace)?;
-    println!("demo: building simdino (the first time this takes minutes)");
+    println!("demo: building simdino (this takes minutes the first time)");
     let simdino = Simdino::build(workspace)?;
     let train = Path::new("runs/demo-data/train");
     let test = Path::new("runs/demo-data/val");
@@ -35,7 +35,7 @@ pub fn run(workspace: &Workspace, overrides: &[String]) -> Result<()> {
     let run = fresh_run(workspace, "demo");
     println!("demo: training {CONFIG} into {}", run.display());
     process::run(&mut simdino.train(CONFIG, &run, train, overrides))?;
-    println!("demo: k-NN of the trained network, of the untrained one, and of raw pixels");
+    println!("demo: evaluating k-NN of the trained network, the untrained network, and raw pixels");
     let knn = Knn::read(&process::json(&mut simdino.eval_knn(&run, train, test))?)?;
     process::run(&mut simdino.report(&run))?;
     summary(&knn, &simdino::report_of(&run));

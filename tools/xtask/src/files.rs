@@ -73,7 +73,7 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
 /// # Errors
 /// Returns an error that names the folder.
 pub fn make_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).context(|| format!("cannot make {}", path.display()))
+    fs::create_dir_all(path).context(|| format!("cannot create {}", path.display()))
 }
 
 /// Makes a file executable for everyone.

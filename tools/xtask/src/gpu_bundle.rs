@@ -85,7 +85,7 @@ pub fn test(workspace: &Workspace) -> Result<()> {
     let python = setup::python_with_torch(workspace).unwrap_or_else(|| "python3".into());
     let new_enough = "import sys; sys.exit(sys.version_info < (3, 11))";
     if process::probe(workspace.command(&python).args(["-c", new_enough])).is_none() {
-        println!("gpu-check: skipped, since there is no Python of 3.11 or later");
+        println!("gpu-check: skipped, because there is no Python 3.11 or later");
         return Ok(());
     }
     let mut command = workspace.command(&python);
@@ -100,12 +100,14 @@ fn parse(arguments: &[String]) -> Result<Request> {
         match word.as_str() {
             "--cifar" => match words.next() {
                 Some(dir) => request.cifar = Some(dir.into()),
-                None => return usage("--cifar needs the folder of cifar10-train-*.tar.gz"),
+                None => return usage(
+                    "--cifar needs the folder that contains cifar10-train-*.tar.gz"
+                ),
             },
             other if !other.starts_with('-') && request.out == Path::new(OUT) => {
                 request.out = other.into();
             }
-            other => return usage(format!("gpu-bundle does not take '{other}'")),
+            other => return usage(format!("gpu-bundle: unexpected argument '{other}'")),
         }
     }
     Ok(request)
@@ -146,12 +148,12 @@ fn empty(out: &Path) -> Result<()> {
         fs::remove_dir_all(out).context(|| format!("cannot empty {}", out.display()))?;
     } else if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return failed(format!(
-            "{} is not empty and no earlier bundle: name another",
+            "{} is neither empty nor an earlier bundle: choose another folder",
             out.display()
         ));
     }
     for folder in FOLDERS.map(|name| out.join(name)) {
-        fs::create_dir_all(&folder).context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).context(|| format!("cannot create {}", folder.display()))?;
     }
     Ok(())
 }
@@ -169,7 +171,7 @@ fn test_binaries(workspace: &Workspace) -> Result<Vec<(&'static str, PathBuf)>> 
         found.extend(test_binary(line));
     })?;
     match TESTS.iter().find(|name| found.iter().all(|(have, _)| have != *name)) {
-        Some(name) => failed(format!("cargo built the test {name} and did not say where it is")),
+        Some(name) => failed(format!("cargo built the test {name} but did not report its path")),
         None => Ok(found),
     }
 }
@@ -195,7 +197,7 @@ fn finish(out: &Path, shards: bool, most: u64) -> Result<()> {
     let (bytes, mib) = (bytes_below(out), f64::from(1 << 20));
     if bytes > most {
         return failed(format!(
-            "{} has {:.1} MiB, and no more than {:.0} travel: leave shards out",
+            "{} has {:.1} MiB, more than the limit of {:.0} MiB: leave out some shards",
             out.display(),
             bytes as f64 / mib,
             most as f64 / mib
@@ -203,10 +205,10 @@ fn finish(out: &Path, shards: bool, most: u64) -> Result<()> {
     }
     println!("{}: {:.1} MiB", out.display(), bytes as f64 / mib);
     if !shards {
-        println!("without --cifar DIR it trains on drawn images there");
+        println!("without --cifar DIR, gpu_check.py trains on synthetic images");
     }
     let name = out.file_name().unwrap_or_default().to_string_lossy();
-    println!("to be run there, where OUT is the folder that comes back:");
+    println!("commands to run on the other machine, where OUT is the folder for the results:");
     println!("    python3 {name}/gpu_check.py smoke OUT    # at most 120 s");
     println!("    python3 {name}/gpu_check.py times OUT    # at most 330 s");
     Ok(())
@@ -233,14 +235,14 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("xtask-bundle-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("thesis.txt"), "x").unwrap();
-        assert!(empty(&dir).unwrap_err().to_string().contains("no earlier bundle"));
+        assert!(empty(&dir).unwrap_err().to_string().contains("nor an earlier bundle"));
         assert!(shards_of(&dir).unwrap_err().to_string().contains("cifar10-train"));
         fs::write(dir.join("gpu_check.py"), "").unwrap();
         empty(&dir).unwrap();
         assert!(!dir.join("thesis.txt").exists() && dir.join("peers").is_dir());
         fs::write(dir.join("peers/x"), vec![0; 2048]).unwrap();
         assert!(finish(&dir, true, 2048).is_ok());
-        assert!(finish(&dir, true, 2047).unwrap_err().to_string().contains("leave shards out"));
+        assert!(finish(&dir, true, 2047).unwrap_err().to_string().contains("leave out some"));
         fs::remove_dir_all(&dir).unwrap();
     }
 

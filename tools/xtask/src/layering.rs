@@ -72,7 +72,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     if broken.is_empty() {
         return Ok(());
     }
-    failed(format!("the layering of docs/ARCHITECTURE.md is broken:\n  {}", broken.join("\n  ")))
+    failed(format!("the layering in docs/ARCHITECTURE.md is violated:\n  {}", broken.join("\n  ")))
 }
 
 /// Returns the dependencies in the output of `cargo metadata` that are not allowed.

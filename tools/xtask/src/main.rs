@@ -35,32 +35,32 @@ use fail::{Result, usage};
 use workspace::Workspace;
 
 const HELP: &str = "\
-cargo xtask demo [key=value ...]   train on drawn images and say what was learned (about 5 minutes)
-cargo xtask test [STAGE ...]       every check: format, layering, clippy, tests, docs, a short run
+cargo xtask demo [key=value ...]   train on synthetic images and show what was learned (5 minutes)
+cargo xtask test [STAGE ...]       run all checks: format, layering, clippy, tests, docs, a test run
 cargo xtask soak [--kills N] [--seed S] [--json] [key=value ...]
-                                   kill a small run at random moments; each must end the same
-cargo xtask messages               write docs/MESSAGES.txt, every sentence that the program can print
-cargo xtask docs-figures           draw the figures of docs/ anew
-cargo xtask dist [OUT]             make the archive of a release, which runs on the torch of a Python
+                                   kill a small run at random moments; it must always end the same
+cargo xtask messages               write docs/MESSAGES.txt, which lists all messages of the program
+cargo xtask docs-figures           redraw the figures in docs/
+cargo xtask dist [OUT]             build the release archive, which uses the torch of a Python
 cargo xtask wheels [--program FILE] [--old-glibc] [OUT]
-                                   make the wheels simdino and simdino-cli, for pip
+                                   build the wheels simdino and simdino-cli for pip
 cargo xtask gpu-bundle [--cifar DIR] [OUT]
-                                   make the folder that travels to a machine with a GPU and no Rust
-cargo xtask setup                  only install what the build needs (the others do it too)
+                                   build the folder to copy to a machine with a GPU but without Rust
+cargo xtask setup                  only install what the build needs (the other tasks do so, too)
 cargo xtask bench step [--config FILE] [--device cpu|cuda] [--steps N] [--json] [key=value ...]
-                                   the training step beside the same step in PyTorch and timm
+                                   compare the training step with the same step in PyTorch and timm
 cargo xtask bench data [--images DIR] [--seconds S] [--rounds N] [--json]
-                                   the data pipeline beside torchvision + Pillow and albumentations
+                                   compare the data pipeline with torchvision and albumentations
 cargo xtask bench eval [--json] [--train=N] [--test=N] [--width=N] [--classes=N] [--rounds=N]
-                                   evaluations on frozen features beside torch and scikit-learn
+                                   compare evaluations of frozen features with torch and sklearn
 cargo xtask bench model [--json]
-                                   a backbone beside timm's in PyTorch; loading beside reading
+                                   compare a backbone with timm's, and loading with reading a file
 cargo xtask bench python [--images DIR] [--seconds S] [--json]
-                                   the wheel beside a DataLoader, and the published loss
+                                   compare the wheel with a DataLoader and with the published loss
 cargo xtask bench coding-rate [--json]
-                                   the coding rate's closed form beside autograd through Cholesky
-cargo xtask bench objects [--json] normalized cuts, dense CRF and label propagation beside scipy,
-                                   pydensecrf and torch";
+                                   compare the closed form of the coding rate with autograd
+cargo xtask bench objects [--json] compare normalized cuts, dense CRF, and label propagation with
+                                   scipy, pydensecrf, and torch";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

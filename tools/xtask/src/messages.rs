@@ -48,7 +48,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     }
     let differing = expected.lines().zip(found.lines().chain(std::iter::repeat("")));
     let line = differing.into_iter().find(|(new, old)| new != old);
-    let line = line.map_or("a line too many", |(new, _)| new).trim();
+    let line = line.map_or("an extra line", |(new, _)| new).trim();
     failed(format!(
         "{FILE} is not up to date ({line}): run `cargo xtask messages` and read its diff"
     ))

@@ -19,20 +19,21 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         Ok(Some(python)) => python,
         Ok(None) => {
             println!(
-                "python: skipped, since LIBTORCH is the user's and no python3 here imports torch {}",
+                "python: skipped, because LIBTORCH is set and no python3 on this machine can \
+                 import torch {}",
                 setup::TORCH
             );
             return Ok(());
         }
         Err(fail) => {
-            println!("python: skipped, since timm and transformers cannot be installed: {fail}");
+            println!("python: skipped, because timm and transformers cannot be installed: {fail}");
             return Ok(());
         }
     };
     if process::probe(workspace.command(&python).args(["-c", "import timm, transformers"]))
         .is_none()
     {
-        println!("python: skipped, since no timm and transformers are beside the torch in use");
+        println!("python: skipped, because the Python with torch lacks timm or transformers");
         return Ok(());
     }
     // Built together, because alone, the example would build shared dependencies with other

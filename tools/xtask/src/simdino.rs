@@ -42,7 +42,7 @@ impl<'a> Simdino<'a> {
         })?;
         match binary {
             Some(binary) => Ok(Self { workspace, binary }),
-            None => failed("cargo built simdino and did not say where it is"),
+            None => failed("cargo built simdino but did not report its path"),
         }
     }
 
@@ -162,8 +162,8 @@ impl Knn {
         let accuracy = |key: &str| match json[key].as_f64() {
             Some(value) if (0.0..=1.0).contains(&value) => Ok(value),
             _ => failed(format!(
-                "`simdino eval knn --json` should give an accuracy between 0 and 1 as \"{key}\", \
-                 and gave {json}"
+                "`simdino eval knn --json` should print an accuracy between 0 and 1 as \"{key}\", \
+                 but it printed {json}"
             )),
         };
         Ok(Self {

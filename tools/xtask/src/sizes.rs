@@ -33,7 +33,8 @@ pub fn check(workspace: &Workspace) -> Result<()> {
         return Ok(());
     }
     failed(format!(
-        "source files have up to {MOST} lines, or a reason in tools/xtask/src/sizes.rs:\n  {}",
+        "source files may have at most {MOST} lines, unless tools/xtask/src/sizes.rs gives a \
+         reason:\n  {}",
         found.join("\n  ")
     ))
 }

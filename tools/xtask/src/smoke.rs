@@ -112,7 +112,7 @@ fn check_files(run: &Path) -> Result<()> {
     ];
     let empty = |name: &&str| !fs::metadata(run.join(name)).is_ok_and(|file| file.len() > 0);
     match names.iter().find(|name| empty(name)) {
-        Some(name) => failed(format!("the run left no {name} in {}", run.display())),
+        Some(name) => failed(format!("the run wrote no {name} in {}", run.display())),
         None => Ok(()),
     }
 }
@@ -121,7 +121,7 @@ fn check_files(run: &Path) -> Result<()> {
 fn check_report(path: &Path) -> Result<()> {
     let page = fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
     if !page.contains("</html>") || !page.contains("<svg") {
-        return failed(format!("{} is not a whole page with curves", path.display()));
+        return failed(format!("{} is not a complete page with curves", path.display()));
     }
     match fetched(&page) {
         Some(address) => failed(format!("{} fetches {address}", path.display())),

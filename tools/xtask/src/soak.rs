@@ -69,7 +69,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let length = start.elapsed();
     let whole = last_state(&workspace.path(Path::new(DIR).join("whole")))?;
     println!(
-        "soak: the run takes {:.1} s undisturbed; seed {}",
+        "soak: the run takes {:.1} s without interruption; seed {}",
         length.as_secs_f64(),
         request.seed
     );
@@ -100,7 +100,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         return Ok(());
     }
     failed(format!(
-        "{} of {} killed runs ended otherwise",
+        "{} of {} killed runs ended in a different state",
         request.kills - identical,
         request.kills
     ))
@@ -190,7 +190,7 @@ fn parse(arguments: &[String]) -> Result<Request> {
             other if other.contains('=') && !other.starts_with('-') => {
                 request.overrides.push(word.clone());
             }
-            other => return usage(format!("soak does not take '{other}'")),
+            other => return usage(format!("soak: unexpected argument '{other}'")),
         }
     }
     Ok(request)

@@ -124,7 +124,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     match found.len() {
         0 => Ok(()),
         count => failed(format!(
-            "{count} words are spelled the British way; a name from elsewhere may stay, see \
+            "words in British spelling: {count}; names that must stay can be listed in \
              {THIS_FILE}:\n  {}",
             found.join("\n  ")
         )),

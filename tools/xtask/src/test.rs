@@ -60,7 +60,7 @@ const STAGES: [Stage; 16] = [
 pub fn run(workspace: &Workspace, only: &[String]) -> Result<()> {
     if let Some(name) = only.iter().find(|name| STAGES.iter().all(|(known, _)| known != name)) {
         let known: Vec<&str> = STAGES.iter().map(|(name, _)| *name).collect();
-        return usage(format!("no stage is called '{name}': there are {}", known.join(", ")));
+        return usage(format!("no stage named '{name}': the stages are {}", known.join(", ")));
     }
     let wanted = |name: &str| only.is_empty() || name == "setup" || only.iter().any(|o| o == name);
     let start = Instant::now();

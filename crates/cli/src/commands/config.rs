@@ -158,21 +158,21 @@ fn derived(config: &RunConfig) -> Vec<(&'static str, String)> {
     };
     let mut derived = vec![
         ("learning rate", format!("{:.6} after warm-up", config.learning_rate())),
-        ("images in a pass", format!("{}", train.batch_size / train.accumulate)),
-        ("crops of an image", format!("{}", 2 + augment.local_crops_number)),
-        ("tokens of global crop", tokens(augment.global_crops_size)),
+        ("images per pass", format!("{}", train.batch_size / train.accumulate)),
+        ("crops per image", format!("{}", 2 + augment.local_crops_number)),
+        ("global crop tokens", tokens(augment.global_crops_size)),
     ];
     if augment.local_crops_number > 0 {
-        derived.push(("tokens of local crop", tokens(augment.local_crops_size)));
+        derived.push(("local crop tokens", tokens(augment.local_crops_size)));
     }
     let width = config.head.out_dim;
     for (key, groups) in config.groups() {
         let rows = train.batch_size / groups;
         derived.push(match key {
             _ if key.starts_with("simdino.") => {
-                ("coding rate", format!("{rows} images x {width} dimensions in a group"))
+                ("coding rate", format!("{rows} images x {width} dimensions per group"))
             }
-            _ => ("KoLeo", format!("{rows} images in a group")),
+            _ => ("KoLeo", format!("{rows} images per group")),
         });
     }
     if config.head.prototypes > 0 {
@@ -190,8 +190,8 @@ mod tests {
         let derived = derived(&RunConfig::default());
         let find = |name: &str| &derived.iter().find(|(n, _)| *n == name).unwrap().1;
         assert_eq!(find("learning rate"), "0.001000 after warm-up");
-        assert_eq!(find("tokens of global crop"), "197");
-        assert_eq!(find("tokens of local crop"), "37");
-        assert_eq!(find("coding rate"), "64 images x 256 dimensions in a group");
+        assert_eq!(find("global crop tokens"), "197");
+        assert_eq!(find("local crop tokens"), "37");
+        assert_eq!(find("coding rate"), "64 images x 256 dimensions per group");
     }
 }

@@ -66,7 +66,7 @@ enum Pooling {
 pub fn run(args: &Args) -> Result<()> {
     if FeatureFormat::of(&args.out).is_none() {
         return Err(Failure::usage(format!(
-            "--out {}: expected a name that ends in .npy, .safetensors or .csv",
+            "--out: must end in .npy, .safetensors, or .csv (got {})",
             args.out.display()
         )));
     }
@@ -95,5 +95,5 @@ pub fn run(args: &Args) -> Result<()> {
     write_features(&args.out, &set)?;
     let (rows, width) = set.features.size2()?;
     let (out, sizes) = (args.out.display(), words(transform));
-    answer(&format!("{rows} x {width} features in {out}; {sizes}\n"))
+    answer(&format!("wrote {rows} x {width} features to {out}; {sizes}\n"))
 }

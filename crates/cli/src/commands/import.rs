@@ -12,8 +12,8 @@ use crate::console::answer;
 use crate::failure::{Failure, Result};
 
 /// A note on weights of SimDINOv2 whose config sets `qknorm`.
-const QK_NORM: &str = "with model.qk_norm: SimDINOv2's code leaves this norm out where xformers \
-                       computes attention; weights trained that way are imported without it\n";
+const QK_NORM: &str = "model.qk_norm is true: SimDINOv2's code skips this norm where xformers \
+                       computes attention; import weights that were trained that way without it\n";
 
 /// Arguments of `simdino import`.
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     if !(0.0..=1.0).contains(&args.min_matched) {
         let got = args.min_matched;
-        return Err(Failure::usage(format!("--min-matched: must be 0 to 1 (got {got})")));
+        return Err(Failure::usage(format!("--min-matched: must be between 0 and 1 (got {got})")));
     }
     let role = if args.student { Role::Student } else { Role::Teacher };
     let policy = ImportPolicy {
@@ -80,7 +80,7 @@ fn text(args: &Args, weights: &PretrainedBackbone) -> String {
     let model = &weights.model;
     let _ = writeln!(
         text,
-        "{}, patch {}, positions for {} pixels, {} channels, {} registers",
+        "{}, patch size {}, image size {}, {} channels, {} register tokens",
         name(model.arch),
         model.patch_size,
         model.image_size,
@@ -89,13 +89,15 @@ fn text(args: &Args, weights: &PretrainedBackbone) -> String {
     );
     list(&mut text, &weights.report);
     for assumption in &weights.assumed {
-        let _ = writeln!(text, "assumed, since no file tells: {assumption}");
+        let _ = writeln!(text, "assumed, because no file specifies it: {assumption}");
     }
     if model.qk_norm {
         text.push_str(QK_NORM);
     }
     if weights.head.is_some() {
-        text.push_str("a projection head is in the file too; training from the file loads it\n");
+        text.push_str(
+            "the file also contains a projection head; training with init.head=true loads it\n"
+        );
     }
     if let Some(out) = &args.out {
         let _ = writeln!(text, "written to {}", out.display());
@@ -111,7 +113,10 @@ fn list(text: &mut String, report: &ImportReport) {
     }
     for other in &report.other_shape {
         let (name, got, here) = (&other.name, &other.in_file, &other.here);
-        let _ = writeln!(text, "  other shape {name} is {got:?} in the file, {here:?} here");
+        let _ = writeln!(
+            text,
+            "  other shape {name} is {got:?} in the file and {here:?} in the network"
+        );
     }
     for name in &report.missing {
         let _ = writeln!(text, "  missing     {name}");
@@ -120,10 +125,10 @@ fn list(text: &mut String, report: &ImportReport) {
         let _ = writeln!(text, "  unexpected  {name}");
     }
     for name in &report.zero {
-        let _ = writeln!(text, "  0           {name}, which the network was made without");
+        let _ = writeln!(text, "  0           {name}, which the network in the file does not have");
     }
     for name in &report.behind {
-        let _ = writeln!(text, "  left out    {name}, which features do not depend on");
+        let _ = writeln!(text, "  left out    {name}, which does not affect the features");
     }
 }
 

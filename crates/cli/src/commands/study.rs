@@ -46,7 +46,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let shown = args.grid.display().to_string();
     let text = fs::read_to_string(&args.grid).map_err(|error| {
-        Failure::usage(format!("{shown}: cannot read the grid of the study: {error}"))
+        Failure::usage(format!("{shown}: cannot read the grid file: {error}"))
     })?;
     let document =
         config::read_yaml(&text).map_err(|what| Failure::usage(format!("{shown}: {what}")))?;
@@ -77,11 +77,11 @@ pub fn run(args: &Args) -> Result<()> {
     answer(&format!("{}\n", out.join("study.html").display()))?;
     match options.stop.is_set() {
         true => Err(Failure::stopped(format!(
-            "stopped by a signal: the same command continues the study ({})",
+            "stopped by a signal; run the same command again to continue the study ({})",
             out.display()
         ))),
         false if rows.iter().all(|row| row.status == "failed") => Err(Failure::failed(format!(
-            "every run failed: {} says why, and the same command tries them again",
+            "every run failed; {} gives the reasons, and the same command tries them again",
             out.join("study.csv").display()
         ))),
         false => Ok(()),
@@ -103,7 +103,7 @@ fn list(grid: &Grid) -> Result<()> {
             Ok(loaded) => problem_of_images(&loaded.config.data, &mut opened),
             Err(failure) => Some(failure.lines().join("; ")),
         };
-        let problems = problems.map(|text| format!("  wrong: {text}")).unwrap_or_default();
+        let problems = problems.map(|text| format!("  invalid: {text}")).unwrap_or_default();
         text += &format!("{}  {}{problems}\n", run.name, run.overrides.join(" "));
     }
     answer(&text)
@@ -140,7 +140,7 @@ fn summary(rows: &[Row]) -> String {
     let count = |status: &str| rows.iter().filter(|row| row.status == status).count();
     let collapsed = rows.iter().filter(|row| row.collapsed == Some(true)).count();
     format!(
-        "{} runs done, {collapsed} of them collapsed; {} failed, {} unfinished, {} not started",
+        "runs done: {}, {collapsed} of them collapsed; failed: {}, unfinished: {}, not started: {}",
         count("done"),
         count("failed"),
         count("unfinished"),

@@ -76,7 +76,8 @@ fn dry_run(planned: Option<u16>, begun: &Begun) -> Result<()> {
     if planned.is_some() && launch.size > 1 {
         let started = launch.size;
         return Err(Failure::usage(format!(
-            "--processes: a launcher has started {started} processes already, for which the dry run plans"
+            "--processes: cannot be used with a launcher; the dry run plans for the {started} \
+             processes that it started"
         )));
     }
     distributed::sharing(config, processes)?;
@@ -165,7 +166,7 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
     console.log_to(&dir.file(&of_rank("log.txt", distributed.launch.rank)))?;
     if dir.restarted {
         console.note(&format!(
-            "{} held a run that had stopped before its first checkpoint: starting anew",
+            "{} contained a run that stopped before its first checkpoint: starting over",
             root.display()
         ));
     }
@@ -197,7 +198,7 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
     observer.finish()?;
     match outcome? {
         Outcome::Stopped => Err(Failure::stopped(format!(
-            "stopped by a signal; the checkpoint is written: continue with --resume auto ({})",
+            "stopped by a signal after writing a checkpoint; continue with --resume auto ({})",
             root.display()
         ))),
         Outcome::Finished if distributed.is_first() => {

@@ -100,8 +100,8 @@ fn load_layers(values: Value, path: &Path, overrides: &[String]) -> Result<Loade
         let sizes = sizes_for(&resolved.given, resolved.config.method, ASSUMED_IMAGES, on_gpu, 1);
         resolved = read(sizes, &text, &shown, overrides)?;
         resolved.notes.push(format!(
-            "sizing: auto: these are the sizes for {ASSUMED_IMAGES} images on {}; train chooses them \
-             for the images at hand",
+            "sizing: auto: these are the sizes for {ASSUMED_IMAGES} images on {}; `simdino train` \
+             chooses them for the actual images",
             if on_gpu { "a GPU" } else { "a CPU" }
         ));
     }

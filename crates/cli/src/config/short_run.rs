@@ -20,7 +20,7 @@ fn said(text: &str, overrides: &[&str]) -> Option<String> {
 #[test]
 fn a_short_run_has_a_short_warm_up() {
     let quick = "data: {path: a}\noptim: {warmup_epochs: 5}\ntrain: {epochs: 50}\n";
-    let start = "train.epochs 2 is a short run, so these are shorter, too: ";
+    let start = "train.epochs 2 is a short run, so these settings were shortened, too: ";
     assert_eq!(
         said(quick, &["train.epochs=2"]),
         Some(format!("{start}optim.warmup_epochs from 5 to 0.2"))
@@ -36,9 +36,9 @@ fn a_short_run_has_a_short_warm_up() {
     let own = format!("{DINOV2}train: {{epochs: 1}}\noptim: {{warmup_epochs: 0.5}}\n");
     assert_eq!(
         said(&own, &[]).unwrap(),
-        "train.epochs 1 is a short run, so these are shorter, too: \
-         optim.freeze_last_layer_epochs from 1 to 0.01, \
-         dino.teacher_temp_warmup_epochs from 30 to 0.3"
+        "train.epochs 1 is a short run, so these settings were shortened, too: \
+         optim.freeze_last_layer_epochs from 1 to 0.01, dino.teacher_temp_warmup_epochs from 30 to \
+         0.3"
     );
     let third = "data: {path: a}\ntrain: {epochs: 30}\noptim: {warmup_epochs: 10}\n";
     assert!(said(third, &["train.epochs=2"]).unwrap().ends_with("from 10 to 0.6667"));
@@ -72,6 +72,6 @@ fn a_frozen_last_layer_may_be_asked_for() {
     assert_eq!(config.validate(), Vec::<String>::new());
     assert_eq!(
         config.without_effect(),
-        ["optim.freeze_last_layer_epochs 99 is the whole run: prototypes never move"]
+        ["optim.freeze_last_layer_epochs 99 covers the whole run: the prototypes are never trained"]
     );
 }

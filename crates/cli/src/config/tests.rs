@@ -132,7 +132,7 @@ fn a_key_that_was_renamed_says_its_new_name() {
 fn overrides_are_checked_like_the_file() {
     for (text, expect) in [
         ("train.batch_size", "override 'train.batch_size': expected key.path=value"),
-        (".a=1", "override '.a=1': '.a' is not a key.path"),
+        (".a=1", "override '.a=1': '.a' is not a valid key.path"),
         ("train.bach_size=4", "unknown key 'train.bach_size': did you mean 'train.batch_size'?"),
         ("train.epochs.x=4", "train.epochs: expected a number, got a mapping"),
         ("train.epochs=", "train.epochs: expected a number, got nothing"),
@@ -237,8 +237,8 @@ fn sections_are_checked_against_each_other() {
         ),
         (
             &["train.accumulate=16"],
-            "simdino.rate_groups: must be a multiple of train.accumulate 16, \
-             so that a group lies in one pass (got 8); simdino.rate_groups=16 would do",
+            "simdino.rate_groups: must be a multiple of train.accumulate 16, so that each group \
+             fits in one pass (got 8); simdino.rate_groups=16 would do",
         ),
         (
             &["augment.local_crops_size=97"],

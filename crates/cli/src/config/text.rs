@@ -9,8 +9,8 @@ use simdino::recipes;
 use crate::failure::{Failure, Result};
 
 /// Explains what a path other than a config may name.
-const IMAGES: &str = "images are named by their folder, a list (.txt, .csv, .tsv, .jsonl), or shards \
-                      (.tar, .parquet)";
+const IMAGES: &str = "images are given as a folder, a list (.txt, .csv, .tsv, .jsonl), or \
+                      shards (.tar, .parquet)";
 
 /// The unparsed text of a config.
 #[derive(Debug)]
@@ -58,14 +58,14 @@ fn is_no_file(config: &Path) -> bool {
 
 /// Returns the sentence that there is no recipe `name`, and what to do.
 pub fn no_recipe(name: &str) -> String {
-    format!("no recipe is called '{name}'{}", advice(name))
+    format!("no recipe named '{name}'{}", advice(name))
 }
 
 fn neither(name: &str) -> String {
     match beside(name) {
-        Some(file) => format!("no config file is called '{name}': did you mean {file}?"),
+        Some(file) => format!("no config file named '{name}': did you mean {file}?"),
         None => {
-            format!("no folder, config file, or recipe is called '{name}'{}", advice(name))
+            format!("no folder, config file, or recipe named '{name}'{}", advice(name))
         }
     }
 }
@@ -82,7 +82,7 @@ fn advice(name: &str) -> String {
 
 fn recipe(name: &str, text: &str) -> ConfigText {
     let note = beside(name).map(|file| {
-        format!("'{name}' is the recipe inside the program: the file {file} here is not read")
+        format!("using the built-in recipe '{name}': the file {file} in this folder is not read")
     });
     ConfigText { text: text.to_owned(), shown: format!("recipe {name}"), stem: name.into(), note }
 }
@@ -107,13 +107,13 @@ fn unreadable(config: &Path, error: &std::io::Error) -> Failure {
         config.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     Failure::usage(match error.kind() {
         ErrorKind::NotFound if recipes::text(stem).is_some() => format!(
-            "config file {path} does not exist: '{stem}' alone names the recipe inside the program"
+            "config file {path} does not exist: use '{stem}' for the built-in recipe"
         ),
         ErrorKind::NotFound if path.to_string().contains('=') => {
-            format!("{path}: a folder, config file, or recipe must come before such values")
+            format!("{path}: a folder, config file, or recipe must come before KEY=VALUE arguments")
         }
         ErrorKind::NotFound if is_yaml => format!("config file {path} does not exist"),
-        ErrorKind::NotFound => format!("there is no file or folder {path}"),
+        ErrorKind::NotFound => format!("no such file or folder: {path}"),
         ErrorKind::InvalidData if is_yaml => format!("config file {path} is not UTF-8 text"),
         ErrorKind::InvalidData => format!("{path} is not a config file (.yaml): {IMAGES}"),
         ErrorKind::IsADirectory => format!("config file {path} is a folder: name a file in it"),

@@ -72,7 +72,7 @@ fn convert(yaml: Yaml) -> Result<Value, String> {
             Value::Object(map)
         }
         Yaml::Tagged(tagged) => {
-            return Err(format!("not valid here: the YAML tag {}", tagged.tag));
+            return Err(format!("YAML tags are not supported: {}", tagged.tag));
         }
     })
 }
@@ -89,7 +89,7 @@ fn key_text(key: Yaml) -> Result<String, String> {
         Yaml::String(text) => Ok(text),
         Yaml::Number(number) => Ok(number.to_string()),
         Yaml::Bool(b) => Ok(b.to_string()),
-        _ => Err("not valid here: a key that is not a word".into()),
+        _ => Err("every key must be a word".into()),
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
             ("a: 1\nb: [1, 2\nc: 3", "line"),
             ("train:\n  epochs: 1\n  epochs: 2", "epochs"),
             ("a: !x 1", "tag"),
-            ("[1]: 2", "not a word"),
+            ("[1]: 2", "must be a word"),
         ] {
             let message = read(text).unwrap_err();
             assert!(message.contains(expect), "{text}: {message}");

@@ -58,7 +58,10 @@ impl Grid {
             return Err(wrong(format!("expected the keys {}", KEYS.join(", "))));
         };
         if let Some(key) = keys.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            return Err(wrong(format!("{key}: unknown key; a grid has {}", KEYS.join(", "))));
+            return Err(wrong(format!(
+                "{key}: unknown key; the keys of a grid are {}",
+                KEYS.join(", ")
+            )));
         }
         let Some(base) = keys.get("base").and_then(Value::as_str) else {
             return Err(wrong("base: must name a config file or a recipe".into()));
@@ -80,7 +83,7 @@ impl Grid {
             let size = block.iter().map(Vec::len).fold(1, usize::saturating_mul);
             let made = size.saturating_mul(methods.len()).saturating_mul(seeds.len());
             if made > MOST_RUNS {
-                return Err(wrong(format!("axes: more than {MOST_RUNS} runs")));
+                return Err(wrong(format!("axes: the grid has more than {MOST_RUNS} runs")));
             }
             let cells = scattered(size).map(|at| cell(block, at));
             let cells: Vec<Vec<Choice>> = cells.collect();
@@ -111,7 +114,7 @@ fn without_repetitions(runs: Vec<RunSpec>) -> Result<Vec<RunSpec>, String> {
             Some(_) => {
                 let name = &run.name;
                 return Err(format!(
-                    "two runs would be called '{name}', but their settings differ: give the values \
+                    "two runs with different settings would be named '{name}': give the values \
                      different names"
                 ));
             }
@@ -214,7 +217,7 @@ fn named(value: Option<&Value>, axis: &str) -> Result<Vec<Choice>, String> {
 
 /// Reads a list of seeds.
 fn seeds(value: &Value) -> Result<Vec<u64>, String> {
-    let wrong = || "seeds: must be a list of integers from 0 such as [0, 1, 2]".to_owned();
+    let wrong = || "seeds: must be a list of non-negative integers such as [0, 1, 2]".to_owned();
     let seeds = value.as_array().filter(|seeds| !seeds.is_empty()).ok_or_else(wrong)?;
     seeds.iter().map(|seed| seed.as_u64().ok_or_else(wrong)).collect()
 }
@@ -250,7 +253,7 @@ fn chosen(names: &Value, methods: &[Choice]) -> Result<Vec<Choice>, String> {
     let find = |name: &Value| {
         let name = name.as_str().ok_or_else(wrong)?;
         let found = methods.iter().find(|method| method.name == name).cloned();
-        found.ok_or_else(|| format!("axes.methods: there is no method '{name}' in methods"))
+        found.ok_or_else(|| format!("axes.methods: '{name}' is not defined in methods"))
     };
     names.as_array().ok_or_else(wrong)?.iter().map(find).collect()
 }

@@ -230,8 +230,8 @@ fn finished(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Option<Row
     let done: Done = serde_json::from_str(&text).context(|| path.display().to_string())?;
     if done.overrides != spec.overrides || done.base != grid.base {
         return Err(Failure::usage(format!(
-            "{}: this run was made with other settings than the grid has now: name another folder \
-             with --out",
+            "{}: this run was trained with different settings than the grid has now: choose \
+             another folder with --out",
             path.display()
         )));
     }
@@ -243,8 +243,8 @@ fn finished(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Option<Row
         now.iter().find(|(key, now)| done.settings.get(*key).is_some_and(|old| old != *now));
     if let Some((key, now)) = other {
         return Err(Failure::usage(format!(
-            "{}: this run was made with another {key} ({}) than {} has now ({now}): name another folder \
-             with --out",
+            "{}: this run was trained with a different {key} ({}) than {} has now ({now}): choose \
+             another folder with --out",
             path.display(),
             done.settings[key],
             grid.base.display()

@@ -59,7 +59,7 @@ pub fn begin(what: &Path, overrides: &[String], planned: Option<usize>) -> Resul
     if let Some(path) =
         overrides.iter().find(|word| !word.contains('=') && Path::new(word).exists())
     {
-        let text = format!("'{path}' stands where KEY=VALUE is expected: write data.path={path}");
+        let text = format!("'{path}' is not a KEY=VALUE argument: did you mean data.path={path}?");
         return Err(Failure::usage(text));
     }
     let Some(name) = name_of_images(what)? else { return sized(what, overrides, planned) };
@@ -69,7 +69,7 @@ pub fn begin(what: &Path, overrides: &[String], planned: Option<usize>) -> Resul
     begun
         .loaded
         .notes
-        .insert(0, format!("training on {} by the recipe {QUICKSTART}", what.display()));
+        .insert(0, format!("training on {} with the recipe {QUICKSTART}", what.display()));
     Ok(begun)
 }
 
@@ -78,8 +78,8 @@ pub fn begin(what: &Path, overrides: &[String], planned: Option<usize>) -> Resul
 fn name_of_images(what: &Path) -> Result<Option<String>> {
     if what.join("config.resolved.yaml").is_file() {
         return Err(Failure::usage(format!(
-            "{0} is a run: continue it with the command that started it and --resume auto, or name \
-             its config {0}/config.resolved.yaml",
+            "{0} is a run: continue it with the command that started it and --resume auto, or \
+             train with its config {0}/config.resolved.yaml",
             what.display()
         )));
     }

@@ -135,16 +135,17 @@ impl Waiting {
 fn advice(launcher: Launcher, size: usize) -> String {
     match launcher {
         Launcher::Slurm => format!(
-            "still waiting: SLURM's variables say that this is one of {size} processes; start all of \
-             them with srun, or unset SLURM_PROCID to train in this one alone"
+            "still waiting: SLURM's variables say that this is one of {size} processes; start all \
+             of them with srun, or unset SLURM_PROCID to train in this process alone"
         ),
         Launcher::OpenMpi => format!(
-            "still waiting: Open MPI's variables say that this is one of {size} processes; does mpirun \
-             start all of them on machines that reach this address?"
+            "still waiting: Open MPI's variables say that this is one of {size} processes; check \
+             that mpirun starts all of them, on machines that can reach this address"
         ),
         Launcher::Torchrun | Launcher::SingleProcess => format!(
-            "still waiting: WORLD_SIZE says that there are {size} processes; is torchrun running on every \
-             machine, with the same address? Unset RANK and WORLD_SIZE to train in this process alone"
+            "still waiting: WORLD_SIZE says that there are {size} processes; check that torchrun \
+             runs on every machine, with the same address, or unset RANK and WORLD_SIZE to train \
+             in this process alone"
         ),
     }
 }

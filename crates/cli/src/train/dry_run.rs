@@ -50,7 +50,7 @@ pub fn print(
     let data_path = config.data.describe();
     let lines = [
         ("data", format!("{data_path}: {} images, {classes}", dataset.len())),
-        ("first image", first.unwrap_or_else(|error| format!("not readable: {error}"))),
+        ("first image", first.unwrap_or_else(|error| format!("unreadable: {error}"))),
         ("images read", sample.in_words()),
         ("device", torch_ext::device_name(device)),
         ("precision", precision(config)),
@@ -59,7 +59,7 @@ pub fn print(
         (
             "steps",
             format!(
-                "{} of {} images, {} an epoch, {} in all",
+                "{} with {} images each, {} per epoch, {} in total",
                 plan.last_step, config.train.batch_size, plan.steps_per_epoch, plan.total_steps
             ),
         ),
@@ -116,8 +116,10 @@ impl Sample {
     fn in_words(&self) -> String {
         let Self { read, of, broken, first } = self;
         match first {
-            None => format!("{read} of {of}, all of them readable"),
-            Some(first) => format!("{read} of {of}; {broken} cannot be read, the first {first}"),
+            None => format!("{read} of {of}, all readable"),
+            Some(first) => format!(
+                "{read} of {of}, {broken} of them unreadable; the first is {first}"
+            ),
         }
     }
 
@@ -129,9 +131,9 @@ impl Sample {
             return Ok(());
         }
         Err(Failure::failed(format!(
-            "{} of the images that were read are broken, more than data.max_bad_fraction = {allowed} \
-             allows, so the run would stop: `simdino data check {path}` names all of them; repair or \
-             remove them, or raise data.max_bad_fraction",
+            "{} of the images that were read are broken, more than data.max_bad_fraction = \
+             {allowed} allows, so the run would stop: list them with `simdino data check {path}` \
+             and repair or remove them, or raise data.max_bad_fraction",
             percent(share, 0)
         )))
     }
@@ -141,9 +143,9 @@ impl Sample {
 fn precision(config: &RunConfig) -> String {
     let what = match config.train.precision {
         Precision::Fp32 => "fp32",
-        Precision::Tf32 => "fp32, products of the networks in TF32",
-        Precision::Bf16 => "fp32, products of the networks in bfloat16",
-        Precision::Fp16 => "fp32, products of the networks in half precision",
+        Precision::Tf32 => "fp32, matrix products of the networks in TF32",
+        Precision::Bf16 => "fp32, matrix products of the networks in bfloat16",
+        Precision::Fp16 => "fp32, matrix products of the networks in half precision",
         Precision::Fp64 => "fp64",
     };
     what.to_owned()
@@ -152,7 +154,7 @@ fn precision(config: &RunConfig) -> String {
 /// Describes whether another run of this config would give bitwise identical results.
 fn repeatable(config: &RunConfig, device: Device) -> &'static str {
     match (device.is_cuda(), config.run.deterministic) {
-        (false, _) => "bit for bit, with as many threads",
+        (false, _) => "bit for bit, with the same number of threads",
         (true, true) => "bit for bit, on the same GPUs (run.deterministic)",
         (true, false) => "up to rounding (run.deterministic=true makes it bit for bit)",
     }

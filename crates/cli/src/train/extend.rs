@@ -32,9 +32,9 @@ pub fn explain(
     words.push(format!("init.from={}", dir.root().display()));
     words.push("init.head=true".to_owned());
     failure.and(format!(
-        "train.epochs was {before}, is {now}: the schedules of the learning rate, the weight decay, and the \
-         momentum depend on it, so a run cannot change it on its way; a new run can begin with the weights \
-         of the teacher instead: {}",
+        "train.epochs was {before} and is now {now}: the schedules of the learning rate, weight \
+         decay, and momentum depend on it, so it cannot change within a run; to start a new run \
+         from the weights of the teacher instead: {}",
         typed(&words)
     ))
 }

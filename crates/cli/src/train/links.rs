@@ -28,7 +28,7 @@ pub fn links(present: &Processes, device: Device, planned: usize) -> Result<Link
             device => links::measure(group, device)?,
         };
         let measured = format!(
-            "measured here: {:.3} ms a message, {:.2} GB/s",
+            "measured here: {:.3} ms per message, {:.2} GB/s",
             1e3 * of_devices.latency_s,
             of_devices.bytes_per_s / 1e9
         );
@@ -42,7 +42,7 @@ pub fn links(present: &Processes, device: Device, planned: usize) -> Result<Link
     let assumed = usual.iter().map(|usual| {
         let (latency, bus) = (1e3 * usual.latency_s, usual.bus_bytes_per_s / 1e9);
         let name =
-            format!("assumed for {}: {latency:.3} ms a message, {bus} GB/s a link", usual.name);
+            format!("assumed for {}: {latency:.3} ms per message, {bus} GB/s per link", usual.name);
         (name, usual.link(planned))
     });
     Ok(Links { processes: planned, of_devices: assumed.collect(), of_hosts: OF_CPUS.link(planned) })
@@ -59,8 +59,8 @@ impl Links {
             let Times { beside_s, waiting_s } = times(exchanges, link, &self.of_hosts);
             let (beside, waiting) = (1e3 * beside_s, 1e3 * waiting_s);
             let sentence = format!(
-                "{beside:.2} ms beside the backward pass and {waiting:.2} ms of waiting per step of {} \
-                 processes ({name})",
+                "{beside:.2} ms during the backward pass and {waiting:.2} ms of waiting per step \
+                 with {} processes ({name})",
                 self.processes
             );
             ("exchange time", sentence)
@@ -72,9 +72,9 @@ impl Links {
 fn sentence(Exchange { what, calls, bytes, moment }: &Exchange) -> String {
     let plural = if *calls == 1 { "" } else { "s" };
     let moment = match moment {
-        Moment::Beside => ", beside the backward pass",
+        Moment::Beside => ", during the backward pass",
         Moment::Within => "",
-        Moment::Host => ", over the CPU",
+        Moment::Host => ", on the CPU",
     };
     format!("{what}, {} in {calls} message{plural}{moment}", size(*bytes))
 }
@@ -104,11 +104,11 @@ mod tests {
         };
         assert!(said(1).is_empty());
         let said = said(2);
-        assert_eq!(said[0].1, "gradients, 3.0 MB in 2 messages, beside the backward pass");
-        assert_eq!(said[1].1, "flag, 4 B in 1 message, over the CPU");
+        assert_eq!(said[0].1, "gradients, 3.0 MB in 2 messages, during the backward pass");
+        assert_eq!(said[1].1, "flag, 4 B in 1 message, on the CPU");
         // Beside: 2 messages of 0.15 ms plus 3 MB at 1 GB/s. Waiting: a message of 0.15 ms.
         let start =
-            "3.30 ms beside the backward pass and 0.15 ms of waiting per step of 2 processes";
+            "3.30 ms during the backward pass and 0.15 ms of waiting per step with 2 processes";
         assert!(said[2].1.starts_with(start), "{}", said[2].1);
         assert!(said[2].1.contains("assumed for Gloo"), "{}", said[2].1);
     }

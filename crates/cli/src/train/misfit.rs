@@ -25,7 +25,7 @@ pub fn explain(
     };
     let accept = fewer.map(|(matched, total)| {
         format!(
-            "to begin with {matched} of {total} tensors and fresh values for the rest, lower \
+            "to load {matched} of {total} tensors and initialize the rest randomly, lower \
              init.min_matched, which is {}",
             init.min_matched
         )
@@ -33,7 +33,7 @@ pub fn explain(
     if theirs.arch != ours.arch {
         let accept = accept.map(|accept| format!("; {accept}")).unwrap_or_default();
         return Failure::failed(format!(
-            "init.from: {path} holds {}, and the config has {}: set model.arch={}, or begin with other \
+            "init.from: {path} contains {}, but the config has {}: set model.arch={}, or use other \
              weights{accept}",
             sizes(theirs),
             sizes(ours),
@@ -52,7 +52,7 @@ pub fn explain(
 fn sizes(model: &ModelConfig) -> String {
     let sizes = model.arch.dimensions();
     format!(
-        "a {} (width {}, {} blocks, patches of {})",
+        "a {} (width {}, {} blocks, patch size {})",
         name(model.arch),
         sizes.embed_dim,
         sizes.depth,

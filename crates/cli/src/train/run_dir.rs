@@ -60,7 +60,7 @@ impl RunDir {
         }
         let existed = root.exists();
         fs::create_dir_all(root).context(|| {
-            format!("{}: cannot create the run folder; choose another run.dir", root.display())
+            format!("{}: cannot create the run folder (choose another run.dir)", root.display())
         })?;
         let dir = Self::lock(root).inspect_err(|_| {
             if !existed {
@@ -78,8 +78,8 @@ impl RunDir {
     pub fn of_others(root: &Path) -> Result<Self> {
         if !root.is_dir() {
             return Err(Failure::failed(format!(
-                "{} is not here, although the first process created it: run.dir must be on a disk that \
-                 all processes share",
+                "{} does not exist here, although the first process created it: run.dir must be on \
+                 a disk that all processes share",
                 root.display()
             )));
         }
@@ -89,11 +89,12 @@ impl RunDir {
     fn lock(root: &Path) -> Result<Self> {
         let path = root.join(".lock");
         let lock = File::create(&path).context(|| {
-            format!("{}: cannot write to the run folder; choose another run.dir", root.display())
+            format!("{}: cannot write to the run folder (choose another run.dir)", root.display())
         })?;
         lock.try_lock().map_err(|_| {
             Failure::failed(format!(
-                "{}: another simdino is training in this folder; wait for it, or choose another run.name",
+                "{}: another simdino process is training in this folder; wait for it, or choose \
+                 another run.name",
                 root.display()
             ))
         })?;

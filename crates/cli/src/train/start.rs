@@ -39,8 +39,8 @@ fn folder_of_new(config: &RunConfig) -> Result<PathBuf> {
     let folder = config.run.folder();
     if holds_run(&folder) {
         return Err(Failure::usage(format!(
-            "{} already holds a run, and the checkpoint is not one of it: choose another run.name, or \
-             continue the run with --resume auto",
+            "{} already holds a run that the checkpoint does not belong to: choose another \
+             run.name, or continue the run with --resume auto",
             folder.display()
         )));
     }
@@ -52,7 +52,8 @@ fn nothing_to_continue(path: &Path) -> Failure {
     Failure::failed(match path.exists() {
         true => format!("{shown} holds no checkpoint to continue from"),
         false => format!(
-            "{shown} does not exist: name a run, or a checkpoint in the folder checkpoints of a run"
+            "{shown} does not exist: give a run, or a checkpoint in the folder checkpoints of a \
+             run"
         ),
     })
 }
@@ -92,7 +93,7 @@ pub fn begin(
     };
     if !is_checkpoint(&path) {
         return Err(Failure::failed(format!(
-            "process {} does not see {}: run.dir must be on a disk that all processes share",
+            "process {} cannot see {}: run.dir must be on a disk that all processes share",
             job.processes.rank(),
             path.display()
         )));
@@ -104,7 +105,7 @@ pub fn begin(
         && let Some(aside) = checkpoint::set_aside_after(&job.checkpoints, state.step)?
     {
         console.note(&format!(
-            "the run goes back to step {}: its later checkpoints are now in {}",
+            "the run goes back to step {}: later checkpoints were moved to {}",
             state.step,
             aside.display()
         ));
@@ -119,7 +120,7 @@ pub fn begin(
 /// Returns an error if the weights do not fit or a process does not respond.
 pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> Result<()> {
     let Some(from) = &init.from else {
-        console.note("starting from fresh weights");
+        console.note("starting from random weights");
         return Ok(learner.share_weights()?);
     };
     let path = simdino::weights::find(Path::new(from), init.network)?;
@@ -137,8 +138,8 @@ pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> R
     let ours = &learner.config().normalize;
     if let Some(theirs) = normalization(&file, model.in_channels)?.filter(|theirs| theirs != ours) {
         console.warn(&format!(
-            "these weights expect images of mean {:?} and std {:?}, augment.mean and augment.std are \
-             {:?} and {:?}",
+            "these weights expect images normalized with mean {:?} and std {:?}, but augment.mean \
+             and augment.std are {:?} and {:?}",
             theirs.mean, theirs.std, ours.mean, ours.std
         ));
     }
@@ -165,7 +166,7 @@ fn same_function(path: &Path, theirs: &ModelConfig, ours: &ModelConfig) -> Resul
         return Ok(());
     };
     Err(Failure::failed(format!(
-        "init.from: {} was made for another model: set model.{key}={needed}",
+        "init.from: {} was trained with a different model: set model.{key}={needed}",
         path.display()
     )))
 }

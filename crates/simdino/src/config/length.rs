@@ -52,7 +52,7 @@ pub(crate) fn shorten(config: &mut RunConfig, layers: &[&Value]) -> Option<Strin
     }
     (!changes.is_empty()).then(|| {
         format!(
-            "{EPOCHS} {epochs} is a short run, so these are shorter, too: {}",
+            "{EPOCHS} {epochs} is a short run, so these settings were shortened, too: {}",
             changes.join(", ")
         )
     })

@@ -86,14 +86,14 @@ impl RunSection {
         let mut check = Check::default();
         let name = self.name.as_deref().unwrap_or("run");
         let bad = name.contains(['/', '\\', '\0']) || matches!(name, "" | "." | "..");
-        check.that("name", !bad, || format!("must be the name of one folder (got '{name}')"));
+        check.that("name", !bad, || format!("must be the name of a single folder (got '{name}')"));
         check.at_least("threads", self.threads, 1);
         check.that("threads", self.threads.is_none_or(|threads| threads <= MOST_THREADS), || {
             format!("must be at most {MOST_THREADS} (got {})", self.threads.unwrap_or_default())
         });
         let seconds = self.timeout_s;
         check.that("timeout_s", seconds > 0.0 && seconds <= MOST_SECONDS, || {
-            format!("must be above 0, to {MOST_SECONDS} (got {seconds})")
+            format!("must be greater than 0 and at most {MOST_SECONDS} (got {seconds})")
         });
         check.problems()
     }

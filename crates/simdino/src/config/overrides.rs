@@ -20,7 +20,7 @@ pub fn read(root: &Kind, text: &str, read_value: ReadValue) -> Result<Value, Str
     };
     let path = path.trim();
     if path.is_empty() || path.split('.').any(str::is_empty) {
-        return Err(format!("override '{text}': '{path}' is not a key.path"));
+        return Err(format!("override '{text}': '{path}' is not a valid key.path"));
     }
     // Strings are taken verbatim, so that `run.name=007` or `data.path=a: b` need no quotes.
     let value = match key_at(root, path).map(|key| &key.kind) {
@@ -79,7 +79,7 @@ pub fn exclusive(layer: &Value) -> Option<String> {
     let both =
         given(GROUP_ROWS).is_some() && given(RATE_GROUPS).is_some_and(|groups| *groups != usual);
     both.then(|| {
-        "simdino.group_rows and simdino.rate_groups: they exclude each other; give one of them"
+        "simdino.group_rows and simdino.rate_groups: mutually exclusive; give only one of them"
             .to_owned()
     })
 }

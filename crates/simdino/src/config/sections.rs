@@ -80,13 +80,14 @@ impl RunConfig {
         let whole = groups.is_multiple_of(passes);
         let (about, problem) = if !whole {
             let problem = format!(
-                "must be a multiple of train.accumulate {passes}, so that a group lies in one pass \
-                 (got {groups})"
+                "must be a multiple of train.accumulate {passes}, so that each group fits in one \
+                 pass (got {groups})"
             );
             (key, problem)
         } else if batch <= groups || batch.is_multiple_of(groups) {
             let problem = format!(
-                "a group needs 2 images or more (got {groups} groups of train.batch_size {batch})"
+                "a group needs at least 2 images (got {groups} groups for train.batch_size \
+                 {batch})"
             );
             (key, problem)
         } else {
@@ -162,29 +163,29 @@ impl RunConfig {
         let (method, head) = (self.method.name(), &self.head);
         match (self.has_prototypes(), head.prototypes) {
             (true, got) => check.that("head.prototypes", got >= 2, || {
-                format!("{method} needs 2 or more (got {got})")
+                format!("{method} needs at least 2 (got {got})")
             }),
             (false, got) => check.that("head.prototypes", got == 0, || {
-                format!("{method} has none: must be 0 (got {got})")
+                format!("{method} has no prototypes: must be 0 (got {got})")
             }),
         }
         check.that("head.out_dim", self.has_prototypes() || head.out_dim != 1, || {
-            format!("{method} spreads features over directions, so it needs 2 or more (got 1)")
+            format!("{method} spreads features over several directions, so it needs at least 2 (got 1)")
         });
         let masks = self.masks_patches() && self.ibot.loss_weight > 0.0;
         check.that("model.mask_token", self.model.mask_token || !masks, || {
-            format!("{method} masks patches: must be true, or ibot.loss_weight 0")
+            format!("{method} masks patches: must be true unless ibot.loss_weight is 0")
         });
         check.that("head.separate_patch_head", masks || !head.separate_patch_head, || {
-            format!("{method} with these terms looks at no patches: must be false")
+            format!("{method} with these settings has no loss on patches: must be false")
         });
         let width = head.patch_out_dim.is_none() || head.separate_patch_head;
         check.that("head.patch_out_dim", width, || {
-            "patches have no head of their own: needs head.separate_patch_head".into()
+            "must be null unless head.separate_patch_head is true".into()
         });
         let centering = self.method != Method::Dino || self.dino.centering == Centering::Softmax;
         check.that("dino.centering", centering, || {
-            "DINO takes softmax; sinkhorn_knopp is DINOv2's".into()
+            "must be softmax for DINO; only DINOv2 supports sinkhorn_knopp".into()
         });
     }
 
@@ -270,7 +271,8 @@ impl RunConfig {
         let never = self.has_prototypes() && frozen >= self.train.epochs && frozen > 0.0;
         let never = never.then(|| {
             format!(
-                "optim.freeze_last_layer_epochs {frozen} is the whole run: prototypes never move"
+                "optim.freeze_last_layer_epochs {frozen} covers the whole run: the prototypes are \
+                 never trained"
             )
         });
         let sinkhorn = self.method == Method::DinoV2
@@ -279,7 +281,7 @@ impl RunConfig {
         let apart = sinkhorn.then(|| {
             format!(
                 "dino.centering: sinkhorn_knopp balances the targets of each of the \
-                 train.accumulate {} passes by itself, not those of the whole batch",
+                 train.accumulate {} passes separately, not over the whole batch",
                 self.train.accumulate
             )
         });
@@ -319,7 +321,7 @@ impl RunConfig {
 
 /// The problem of `train.precision: tf32` in a run on the CPU.
 pub(crate) const NO_TF32: &str =
-    "tf32 is a mode of GPUs, and this run computes on the CPU: use fp32";
+    "tf32 needs a GPU, but this run uses the CPU: use fp32";
 
 /// The key that sets the number of images per group instead of the number of groups.
 pub(crate) const GROUP_ROWS: &str = "simdino.group_rows";

@@ -28,7 +28,8 @@ impl RunConfig {
                     return self.unshared_groups(groups, size);
                 }
                 format!(
-                    "must be a multiple of {parts}, for {}, so that a group lies in one of them (got {groups})",
+                    "must be a multiple of {parts}, for {}, so that each group fits in one of them \
+                     (got {groups})",
                     parts_in_words(size, accumulate)
                 )
             });
@@ -48,8 +49,8 @@ impl RunConfig {
         let ways: Vec<String> =
             smaller.map(|rows| format!("{GROUP_ROWS}={rows}")).into_iter().chain(larger).collect();
         format!(
-            "{groups} groups of {rows} images cannot be shared by {}, because each group must lie in one of \
-             them; {} would do",
+            "{groups} groups of {rows} images cannot be divided among {}, because each group must \
+             fit in one of them; {} would do",
             parts_in_words(size, accumulate),
             ways.join(" or ")
         )
@@ -93,8 +94,9 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "simdino.group_rows: 4 groups of 16 images cannot be shared by 8 processes, because each \
-                 group must lie in one of them; simdino.group_rows=8 or train.batch_size=128 would do"
+                "simdino.group_rows: 4 groups of 16 images cannot be divided among 8 processes, \
+                 because each group must fit in one of them; simdino.group_rows=8 or \
+                 train.batch_size=128 would do"
             ]
         );
         config.simdino.group_rows = Some(8);

@@ -98,7 +98,7 @@ pub fn target(workspace: &Workspace) -> Result<String> {
     let said = process::probe(workspace.command("rustc").arg("-vV")).unwrap_or_default();
     match said.lines().find_map(|line| line.strip_prefix("host: ")) {
         Some(target) => Ok(target.to_owned()),
-        None => failed("`rustc -vV` does not say which platform it builds for"),
+        None => failed("`rustc -vV` does not print its host platform"),
     }
 }
 

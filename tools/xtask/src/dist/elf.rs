@@ -25,7 +25,7 @@ pub fn needs(workspace: &Workspace, program: &Path) -> Result<Needs> {
         process::probe(workspace.command("readelf").args(["-dVW"]).arg(program).env("LC_ALL", "C"))
     else {
         return failed(format!(
-            "readelf cannot read {}: install binutils, which it comes with",
+            "cannot read {} with readelf: install binutils, which includes it",
             program.display()
         ));
     };

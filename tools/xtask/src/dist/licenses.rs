@@ -12,12 +12,12 @@ use crate::process;
 use crate::workspace::Workspace;
 
 const HEAD: &str = "\
-What is linked into simdino besides its own code, and under which terms. The Rust standard library is under
-MIT or Apache-2.0 as well.
+Third-party code that is linked into simdino, and its licenses. The Rust standard library is also under MIT or
+Apache-2.0.
 ";
 /// A paragraph for the program, which the library does not need.
 const OF_TORCH: &str = "\
-The libraries of torch are not included; what PyTorch's headers compile to is, under the license that each torch
+The libraries of torch are not included; code compiled from PyTorch's headers is, under the license that each torch
 has in its folder torch-VERSION.dist-info/licenses.
 ";
 /// Prefixes of the names of license files, in capitals. "LICEN" covers the British spelling, too.
@@ -45,7 +45,7 @@ pub fn third_party(workspace: &Workspace, target: &str, package: &str) -> Result
         let folder = Path::new(text("manifest_path")).with_file_name("");
         let files = license_files(&folder)?;
         let license = declared(package, &name)?;
-        let note = if files.is_empty() { ", whose package has no text of it" } else { "" };
+        let note = if files.is_empty() { ", whose text is not in the package" } else { "" };
         let _ = writeln!(list, "{name}: {license}{note}");
         for file in files {
             let bytes = fs::read(&file).context(|| format!("cannot read {}", file.display()))?;
@@ -54,7 +54,7 @@ pub fn third_party(workspace: &Workspace, target: &str, package: &str) -> Result
         }
     }
     if texts.is_empty() {
-        return failed("cargo tells of no crate that is linked into simdino");
+        return failed("cargo lists no crate that is linked into simdino");
     }
     let has_torch = list.lines().any(|line| line.starts_with("torch-sys "));
     let of_torch = if has_torch { OF_TORCH } else { "" };

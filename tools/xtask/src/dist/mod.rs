@@ -23,7 +23,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let out = match arguments {
         [] => OUT,
         [out] if !out.starts_with('-') => out,
-        _ => return usage(format!("dist takes one folder, not '{}'", arguments.join(" "))),
+        _ => return usage(format!("dist: expected one folder, got '{}'", arguments.join(" "))),
     };
     setup::run(workspace)?;
     let archive = archive::make(workspace, &workspace.path(out))?;

@@ -41,14 +41,14 @@ else
     lib=$torch/lib
 fi
 case $lib in
-    *[:\;]*) fail "no library can be loaded from $lib, since its name has a colon or semicolon" ;;
+    *[:\;]*) fail "no library can be loaded from $lib, because its path has a colon or semicolon" ;;
 esac
 
 version=$(version_of "$(dirname -- "$lib")")
 case $version in
     @MINOR@.*) ;;
-    '') fail "nothing beside $lib says which version of torch it belongs to, and it must be @MINOR@: $otherwise" ;;
-    *) fail "torch is $version in $lib, and must be @MINOR@: $otherwise" ;;
+    '') fail "no file next to $lib says which version of torch it is, and it must be @MINOR@: $otherwise" ;;
+    *) fail "torch is $version in $lib, but must be @MINOR@: $otherwise" ;;
 esac
 for name in @LIBRARIES@; do
     [ -e "$lib/$name" ] || fail "torch $version in $lib has no $name: it is not the build that \

@@ -51,7 +51,7 @@ pub fn check(workspace: &Workspace, archive: &Path, folder: &Path) -> Result<()>
     make_folder(&work)?;
     // A link, like that of users who have ~/.local/bin on their PATH.
     let launcher = work.join("simdino");
-    symlink(root.join("bin/simdino"), &launcher).context(|| "cannot make a link".into())?;
+    symlink(root.join("bin/simdino"), &launcher).context(|| "cannot create a link".into())?;
     let libtorch = workspace.path(LIBTORCH_LINK).join("lib");
     let unpacked = Unpacked { launcher, work, libtorch };
     unpacked.refusals(workspace)?;
@@ -66,7 +66,7 @@ fn files(root: &Path) -> Result<()> {
     names.extend(COMPLETIONS.map(|(_, file)| format!("completions/{file}")));
     let empty = |name: &&String| !fs::metadata(root.join(name)).is_ok_and(|file| file.len() > 100);
     match names.iter().find(empty) {
-        Some(name) => failed(format!("the archive has no {name}, or next to nothing in it")),
+        Some(name) => failed(format!("the archive lacks {name}, or the file is almost empty")),
         None => Ok(()),
     }
 }
@@ -99,21 +99,22 @@ impl Unpacked {
         if weights.is_file() {
             return Ok(());
         }
-        failed(format!("a run by the recipe quickstart left no {}", weights.display()))
+        failed(format!("a run with the recipe quickstart wrote no {}", weights.display()))
     }
 
     /// Runs with the torch of a Python, if there is one on this machine.
     fn uses_python(&self, workspace: &Workspace) -> Result<()> {
         let Some(python) = setup::python_with_torch(workspace) else {
             println!(
-                "dist: no python3 here has torch {TORCH}, so the archive was tried without one"
+                "dist: no python3 on this machine has torch {TORCH}, so the archive was tested \
+                 without one"
             );
             return Ok(());
         };
         // The full path, because a stand-in that starts `python3` would find itself.
         let find = format!("command -v '{}'", python.to_string_lossy());
         let Some(python) = process::probe(workspace.command("sh").args(["-c", &find])) else {
-            return failed(format!("{python:?} ran and is not on PATH"));
+            return failed(format!("{python:?} ran but is not on PATH"));
         };
         let path = path_with(Path::new(&python).parent().unwrap_or(Path::new("")));
         // A folder of this name in the current folder must be ignored.
@@ -121,7 +122,7 @@ impl Unpacked {
         write(&self.work.join("torch/__init__.py"), "raise SystemExit('the wrong torch')\n")?;
         let version = process::probe(self.command(&["--version"]).env("PATH", &path));
         if version.as_deref() != Some(&format!("simdino {VERSION}")) {
-            return failed(format!("bin/simdino --version says {version:?} on {python:?}"));
+            return failed(format!("bin/simdino --version prints {version:?} with {python:?}"));
         }
         process::run(self.command(&["inspect", "env"]).env("PATH", &path))?;
         // The same Python, without its packages.
@@ -187,7 +188,7 @@ impl Unpacked {
             let find = format!("command -v {tool}");
             let found = process::probe(workspace.command("sh").args(["-c", &find]));
             let found = found.unwrap_or_else(|| format!("/bin/{tool}"));
-            symlink(found, folder.join(tool)).context(|| "cannot make a link".into())?;
+            symlink(found, folder.join(tool)).context(|| "cannot create a link".into())?;
         }
         Ok(folder)
     }
@@ -206,7 +207,8 @@ fn refused(command: &mut Command, says: &str) -> Result<()> {
         return Ok(());
     }
     let status = output.status;
-    failed(format!("bin/simdino should fail with 1 and say '{says}', and said {said:?} ({status})"))
+    failed(format!("bin/simdino should exit with code 1 and print '{says}', but it printed \
+         {said:?} ({status})"))
 }
 
 /// Returns `PATH` with `folder` in front.

@@ -26,7 +26,7 @@ impl Arrows {
         let table = text.split_once(HEADING).and_then(|(_, rest)| rest.split("```").nth(1));
         match table.and_then(|block| block.split_once('\n')) {
             Some((_, lines)) => Self::parse(lines),
-            None => failed(format!("{DOCUMENT} has no block of code after '{HEADING}'")),
+            None => failed(format!("{DOCUMENT} has no code block after '{HEADING}'")),
         }
     }
 

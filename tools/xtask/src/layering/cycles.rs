@@ -100,7 +100,8 @@ fn describe(circle: &BTreeSet<FileId>, krate: &Crate, uses: &Uses, root: &Path) 
         })
         .collect();
     format!(
-        "{} files use one another in a circle; move what closes it to a file of its own:\n      {}",
+        "{} files depend on each other in a cycle; move what closes it to a separate file:\n      \
+         {}",
         circle.len(),
         edges.join("\n      ")
     )

@@ -41,8 +41,8 @@ pub fn check_platform() -> Result<()> {
         return Ok(());
     }
     failed(format!(
-        "libtorch is installed by itself on Linux x86-64 and aarch64 alone, and this is {OS} \
-         {ARCH}: set LIBTORCH to the folder of a libtorch {} made for it",
+        "libtorch is installed automatically only on Linux x86-64 and aarch64, and this is {OS} \
+         {ARCH}: set LIBTORCH to the folder of a libtorch {} built for it",
         TORCH
     ))
 }
@@ -61,8 +61,8 @@ pub fn check_disk(root: &Path) -> Result<()> {
         return Ok(());
     }
     failed(format!(
-        "set-up and build need {NEEDED_GB} GB of free disk and {} has {free_gb} GB: free some, or \
-         set LIBTORCH to the folder of a libtorch {} that is already here",
+        "set-up and build need {NEEDED_GB} GB of free disk space, but {} has {free_gb} GB: free \
+         some space, or set LIBTORCH to the folder of an installed libtorch {}",
         root.display(),
         TORCH
     ))

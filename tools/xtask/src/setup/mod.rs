@@ -64,7 +64,8 @@ fn given(workspace: &Workspace) -> Result<Option<PathBuf>> {
 /// Checks that `dir` contains the right libtorch. `why` starts the error message if it does not.
 fn check(dir: &Path, why: &str) -> Result<()> {
     let what_to_do =
-        format!("point it at the folder of a libtorch {TORCH}, or unset it to have that installed");
+        format!("set it to the folder of a libtorch {TORCH}, or unset it to have that version \
+             installed");
     if !dir.join("lib/libtorch_cpu.so").exists() {
         return failed(format!("{why}{} has no lib/libtorch_cpu.so: {what_to_do}", dir.display()));
     }
@@ -73,7 +74,7 @@ fn check(dir: &Path, why: &str) -> Result<()> {
         Some(version) => {
             failed(format!("{why}{} is libtorch {version}: {what_to_do}", dir.display()))
         }
-        None => failed(format!("{why}{} does not say its version: {what_to_do}", dir.display())),
+        None => failed(format!("{why}{} has no version file: {what_to_do}", dir.display())),
     }
 }
 
@@ -87,7 +88,7 @@ fn point_link(workspace: &Workspace, dir: &Path) -> Result<()> {
     let to = dir.strip_prefix(workspace.root()).unwrap_or(dir);
     if link.symlink_metadata().is_ok_and(|kind| !kind.is_symlink()) {
         return failed(format!(
-            "{} is a file or folder where set-up wants a link to {}: move it away",
+            "{} is a file or folder, but set-up needs a link to {} there: move it away",
             link.display(),
             to.display()
         ));
@@ -96,7 +97,7 @@ fn point_link(workspace: &Workspace, dir: &Path) -> Result<()> {
     let _ = fs::remove_file(&fresh); // may be left by an interrupted run
     std::os::unix::fs::symlink(to, &fresh)
         .and_then(|()| fs::rename(&fresh, &link))
-        .context(|| format!("cannot make the link {}", link.display()))
+        .context(|| format!("cannot create the link {}", link.display()))
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {
@@ -127,7 +128,7 @@ mod tests {
         assert!(missing.contains("libtorch_cpu.so"), "{missing}");
         fs::write(dir.join("lib/libtorch_cpu.so"), "").unwrap();
         let silent = check(&dir, "").unwrap_err().to_string();
-        assert!(silent.contains("does not say its version"), "{silent}");
+        assert!(silent.contains("has no version file"), "{silent}");
         fs::write(dir.join("build-version"), "2.9.1+cpu\n").unwrap();
         let old = check(&dir, "").unwrap_err().to_string();
         assert!(old.contains("is libtorch 2.9.1"), "{old}");

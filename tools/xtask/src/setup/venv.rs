@@ -47,7 +47,7 @@ pub fn ensure(workspace: &Workspace) -> Result<PathBuf> {
     start_log(workspace)?;
     let result = make(workspace, python).and_then(|()| match complete(&venv) {
         Some(torch) => Ok(torch),
-        None => failed(format!("pip ended well, but {VENV} lacks what it should hold; see {LOG}")),
+        None => failed(format!("pip succeeded, but {VENV} is incomplete; see {LOG}")),
     });
     if result.is_err() && venv.join(BEGUN).exists() {
         // Leaves nothing incomplete. An error of this would matter less than `result`.
@@ -65,7 +65,7 @@ fn refuse_foreign(venv: &Path) -> Result<()> {
         return Ok(());
     }
     failed(format!(
-        "{} is there, was not made by this set-up and lacks torch {TORCH}: move it away, or run \
+        "{} was not created by this set-up and lacks torch {TORCH}: move it away, or run \
          `{VENV_PYTHON} -m pip install {}`",
         venv.display(),
         requirements().join(" ")
@@ -154,7 +154,7 @@ fn create(workspace: &Workspace, python: &str, venv: &Path) -> Result<()> {
     }
     fs::create_dir_all(venv)
         .and_then(|()| File::create(venv.join(BEGUN)))
-        .context(|| format!("cannot make {}", venv.display()))?;
+        .context(|| format!("cannot create {}", venv.display()))?;
     let made = |options: &[&str]| {
         let mut command = workspace.command(python);
         process::probe(command.args(["-m", "venv"]).args(options).arg(VENV)).is_some()
@@ -166,8 +166,8 @@ fn create(workspace: &Workspace, python: &str, venv: &Path) -> Result<()> {
     // environment.
     if !made(&["--clear", "--without-pip"]) {
         return failed(format!(
-            "{python} cannot make a virtual environment: install its venv module (Debian, Ubuntu: \
-             apt-get install python3-venv)"
+            "{python} cannot create a virtual environment: install its venv module (Debian, \
+             Ubuntu: apt-get install python3-venv)"
         ));
     }
     File::create(venv.join(BEGUN)).context(|| format!("cannot write {}", venv.display()))?;
@@ -178,7 +178,7 @@ fn create(workspace: &Workspace, python: &str, venv: &Path) -> Result<()> {
         ));
     }
     let Some(site) = site_packages(venv) else {
-        return failed(format!("{python} made a {VENV} without site-packages; see {LOG}"));
+        return failed(format!("{python} created {VENV} without site-packages; see {LOG}"));
     };
     pip(workspace, workspace.command(python), &["--target", &site.to_string_lossy(), "pip"])
 }
@@ -190,7 +190,7 @@ fn runs_pip(mut python: Command) -> bool {
 /// Runs `python -m pip install`, with all output in the log and its main steps on the terminal.
 fn pip(workspace: &Workspace, mut python: Command, arguments: &[&str]) -> Result<()> {
     let temporary = workspace.path(".cache/tmp");
-    fs::create_dir_all(&temporary).context(|| format!("cannot make {}", temporary.display()))?;
+    fs::create_dir_all(&temporary).context(|| format!("cannot create {}", temporary.display()))?;
     let path = workspace.path(LOG);
     let mut log = OpenOptions::new()
         .append(true)
@@ -231,7 +231,7 @@ fn shortened(line: &str) -> String {
 fn why_pip_failed(log: &str) -> String {
     let has = |needle: &str| log.contains(needle);
     let advice = if has("No space left on device") {
-        "the disk is full: free some"
+        "the disk is full: free some space"
     } else if has("name resolution") || has("NewConnectionError") || has("ConnectTimeout") {
         "the package index cannot be reached: check the network and pip's index and proxy settings"
     } else if has("No matching distribution") {
@@ -244,10 +244,10 @@ fn why_pip_failed(log: &str) -> String {
         .rev()
         .find(|line| line.starts_with("ERROR"))
         .or_else(|| log.lines().rev().find(|line| !line.trim().is_empty()))
-        .unwrap_or("it said nothing");
+        .unwrap_or("no output");
     format!(
         "pip could not install what the build needs; {advice}, or set LIBTORCH to the folder of a \
-         libtorch {TORCH} (pip: {}; the rest is in {LOG})",
+         libtorch {TORCH} (pip: {}; full log in {LOG})",
         shortened(last.trim().trim_start_matches("ERROR: "))
     )
 }

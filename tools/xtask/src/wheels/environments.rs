@@ -38,7 +38,7 @@ pub fn check_library(
 ) -> Result<()> {
     let pythons = pythons(workspace);
     if pythons.is_empty() {
-        return failed(format!("no Python from 3.{OLDEST} on is here to try the wheel with"));
+        return failed(format!("no Python 3.{OLDEST} or later found to test the wheel with"));
     }
     let torch = torch_site(workspace);
     for (&minor, python) in &pythons {
@@ -62,7 +62,7 @@ pub fn check_library(
         process::run(tests.env("HF_HUB_OFFLINE", "1"))?;
     }
     if torch.is_none() {
-        println!("wheels: no Python here has torch {TORCH}, so the losses were not tried");
+        println!("wheels: no Python found with torch {TORCH}, so the losses were not tested");
     }
     Ok(())
 }
@@ -78,7 +78,7 @@ pub fn check_program(workspace: &Workspace, wheel: &Path, folder: &Path) -> Resu
     let Some((&minor, python)) =
         pythons.iter().find(|(minor, _)| chosen.is_none_or(|of| of == **minor))
     else {
-        return failed("no Python is here to try simdino-cli with");
+        return failed("no Python found to test simdino-cli with");
     };
     let environment = Environment::make(workspace, python, minor, &folder.join("program"))?;
     environment.install(workspace, wheel)?;
@@ -94,14 +94,14 @@ pub fn check_program(workspace: &Workspace, wheel: &Path, folder: &Path) -> Resu
     environment.refuses(workspace, &program, "--force-reinstall")?;
     fs::remove_dir_all(site.join("torch")).context(|| "cannot remove a folder".into())?;
     let Some((_, torch)) = torch else {
-        println!("wheels: no Python here has torch {TORCH}, so simdino-cli was not started");
+        println!("wheels: no Python found with torch {TORCH}, so simdino-cli was not started");
         return Ok(());
     };
     // First with torch beside simdino_cli, as pip installs them, then in another folder, as with
     // `--user`.
     let link = site.join("torch");
     std::os::unix::fs::symlink(torch.join("torch"), &link)
-        .context(|| "cannot make a link".into())?;
+        .context(|| "cannot create a link".into())?;
     environment.trains(workspace, &program, folder)?;
     fs::remove_file(link).context(|| "cannot remove a link".into())?;
     environment.add_folder(workspace, &torch)?;
@@ -178,7 +178,7 @@ impl Environment {
         let missing = |file: &&str| !folder.join("runs/drawn_images").join(file).is_file();
         match ["report.html", "weights/teacher.safetensors"].iter().find(|file| missing(file)) {
             None => Ok(()),
-            Some(file) => failed(format!("simdino train of the wheel has made no {file}")),
+            Some(file) => failed(format!("simdino train of the wheel wrote no {file}")),
         }
     }
 
@@ -192,7 +192,8 @@ impl Environment {
             return Ok(());
         }
         failed(format!(
-            "simdino of Python 3.{} should fail with 1 and say '{says}', and said {said:?} ({})",
+            "simdino of Python 3.{} should exit with code 1 and print '{says}', but it printed \
+             {said:?} ({})",
             self.minor, output.status
         ))
     }
@@ -203,7 +204,7 @@ fn site_of(workspace: &Workspace, python: &Path) -> Result<PathBuf> {
     let script = "import sysconfig; print(sysconfig.get_path('platlib'))";
     match process::probe(workspace.command(python).args(["-c", script])) {
         Some(folder) => Ok(folder.into()),
-        None => failed(format!("{} does not say where its packages are", python.display())),
+        None => failed(format!("{} does not report where its packages are", python.display())),
     }
 }
 

@@ -19,7 +19,7 @@ pub fn wheel_in(folder: &Path, start: &str) -> Result<PathBuf> {
     let mut found = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_it);
     match (found.next(), found.next()) {
         (Some(wheel), None) => Ok(wheel),
-        (None, _) => failed(format!("no wheel {start}* was made in {}", folder.display())),
+        (None, _) => failed(format!("no wheel {start}* was created in {}", folder.display())),
         _ => failed(format!("{} has several wheels {start}*: empty it", folder.display())),
     }
 }

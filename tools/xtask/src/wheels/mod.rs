@@ -63,7 +63,7 @@ fn parse(arguments: &[String]) -> Result<Request> {
             folder if !folder.starts_with('-') => request.out = folder.to_owned(),
             other => {
                 return usage(format!(
-                    "wheels takes --program FILE, --old-glibc, and one folder, not '{other}'"
+                    "wheels: expected --program FILE, --old-glibc, or one folder, got '{other}'"
                 ));
             }
         }
@@ -87,13 +87,16 @@ pub fn test(workspace: &Workspace) -> Result<()> {
 
 fn check(workspace: &Workspace, folder: &Path) -> Result<()> {
     if let Err(fail) = library::maturin(workspace) {
-        println!("wheels: skipped, since maturin cannot be installed: {fail}");
+        println!("wheels: skipped, because maturin cannot be installed: {fail}");
         return Ok(());
     }
     let wheel = library::make(workspace, &folder.join("dist"), Glibc::Here)?;
     let bytes = size(&wheel)?;
     if bytes > MOST_BYTES {
-        return failed(format!("{} has {bytes} bytes, and may have {MOST_BYTES}", wheel.display()));
+        return failed(format!(
+            "{} has {bytes} bytes, more than the limit of {MOST_BYTES}",
+            wheel.display()
+        ));
     }
     let reference = folder.join("reference");
     process::run(workspace.command(reference_writer(workspace)?).arg(&reference))?;
@@ -114,7 +117,7 @@ fn reference_writer(workspace: &Workspace) -> Result<PathBuf> {
     })?;
     match program {
         Some(program) => Ok(program),
-        None => failed(format!("cargo built {NAME} and did not say where it is")),
+        None => failed(format!("cargo built {NAME} but did not report its path")),
     }
 }
 

@@ -39,7 +39,7 @@ fn make_in(workspace: &Workspace, program: &Path, staging: &Path, out: &Path) ->
     let needs = elf::needs(workspace, &binary)?;
     let libraries = dist::archive::of_torch(workspace, &needs);
     if libraries.is_empty() {
-        return failed(format!("{} needs no library of torch", program.display()));
+        return failed(format!("{} is not linked with any library of torch", program.display()));
     }
     find_torch_beside(&binary)?;
     make_executable(&binary)?;
@@ -68,8 +68,8 @@ fn find_torch_beside(binary: &Path) -> Result<()> {
     let places: Vec<usize> = memchr::memmem::find_iter(&bytes, BUILT).collect();
     let [place] = places[..] else {
         return failed(format!(
-            "the program looks for libtorch in {} places that cargo sets, not in one: build it with \
-             the rustflags of .cargo/config.toml",
+            "the program has {} search paths for libtorch that cargo sets, instead of one: build \
+             it with the rustflags of .cargo/config.toml",
             places.len()
         ));
     };
@@ -86,7 +86,7 @@ fn tag(target: &str, needs: &elf::Needs) -> Result<String> {
     let machine = target.split('-').next().unwrap_or_default();
     match glibc.and_then(|minor| minor.split('.').next()) {
         Some(minor) => Ok(format!("py3-none-manylinux_2_{minor}_{machine}")),
-        None => failed("the program does not say which glibc it needs"),
+        None => failed("cannot tell which glibc the program needs"),
     }
 }
 

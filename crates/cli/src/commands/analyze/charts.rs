@@ -31,14 +31,14 @@ pub(super) fn charts(eps: f64, seed: i64) -> Result<Vec<Chart>> {
         Chart {
             guides: vec![("bound".to_owned(), 1.0)],
             ..chart(
-                "Gradient norm over its bound",
+                "Gradient norm relative to its bound",
                 format!("d = {d}, eps {eps}"),
                 "rows n",
                 of_bound,
             )
         },
-        chart("Weighted gradient norm over n", at("d = 256"), "rows n", over_n),
-        chart("Weighted gradient norm over d", at("n = 512"), "width d", over_d),
+        chart("Weighted gradient norm vs. n", at("d = 256"), "rows n", over_n),
+        chart("Weighted gradient norm vs. d", at("n = 512"), "width d", over_d),
     ])
 }
 

@@ -84,22 +84,22 @@ fn json(scale: &GradientScale, rank: f64, spectrum: &[f64]) -> serde_json::Value
 
 fn text(args: &Args, scale: &GradientScale, rank: f64, spectrum: &[f64]) -> String {
     let GradientScale { n, d, eps, rate, floor, ceiling, norm, bound } = *scale;
-    let rows = if args.raw { "rows as they are" } else { "unit rows" };
+    let rows = if args.raw { "rows as given" } else { "unit rows" };
     let centered = if args.center { ", centered" } else { "" };
-    let share = position(scale).map(|at| format!(" ({} of the way)", percent(at, 1)));
+    let share = position(scale).map(|at| format!(", position {}", percent(at, 1)));
     let share = share.unwrap_or_default();
     let mut text = format!(
         "{}: {n} x {d}, {rows}{centered}, eps {eps:.4}\n\
-         coding rate     {rate:.3} nats; {floor:.3} when all rows are equal, {ceiling:.3} when they \
-         spread evenly{share}\n\
-         gradient        norm {norm:.4}, at most {bound:.4} (Theorem 3.1)\n\
+         coding rate     {rate:.3} nats; floor {floor:.3} (all rows equal), ceiling {ceiling:.3} \
+         (rows spread evenly){share}\n\
+         gradient        norm {norm:.4}, bound {bound:.4} (Theorem 3.1)\n\
          effective rank  {rank:.1} of {}\n",
         args.features.display(),
         n.min(d),
     );
     let _ = writeln!(
         text,
-        "spectrum        {} directions hold 50% of the energy, {} hold 90%, {} hold 99%",
+        "spectrum        directions that hold 50%, 90%, and 99% of the energy: {}, {}, {}",
         directions(spectrum, 0.5),
         directions(spectrum, 0.9),
         directions(spectrum, 0.99)
@@ -109,7 +109,7 @@ fn text(args: &Args, scale: &GradientScale, rank: f64, spectrum: &[f64]) -> Stri
         let _ = writeln!(text, "  {:>3} {:>6.2}% {bar}", i + 1, 100.0 * share);
     }
     if let Some(path) = &args.plot {
-        let _ = writeln!(text, "figure in {}", path.display());
+        let _ = writeln!(text, "figure written to {}", path.display());
     }
     text
 }
@@ -122,9 +122,9 @@ fn chart(spectrum: &[f64]) -> Chart {
     };
     Chart {
         title: "Spectrum".into(),
-        note: "share of the energy, as a power of ten".into(),
-        x_label: "direction, the strongest first".into(),
-        series: vec![Series { name: "log10 of share".into(), points: points(&log) }],
+        note: "log10 of the share of the energy in each direction".into(),
+        x_label: "direction, strongest first".into(),
+        series: vec![Series { name: "log10(share)".into(), points: points(&log) }],
         ..Chart::default()
     }
 }

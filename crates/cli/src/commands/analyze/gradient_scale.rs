@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     answer(&table(&rows))?;
     match &args.plot {
-        Some(path) => answer(&format!("figure in {}\n", path.display())),
+        Some(path) => answer(&format!("figure written to {}\n", path.display())),
         None => Ok(()),
     }
 }
@@ -152,5 +152,6 @@ fn table(rows: &[Row]) -> String {
             100.0 * s.norm / s.bound,
         );
     }
-    text + "The last two columns are the gradient's norm times each weight; the theorem's is at most 0.5.\n"
+    text + "The last two columns are the gradient norm times each gamma; with that of the theorem \
+         it is at most 0.5.\n"
 }

@@ -40,7 +40,9 @@ pub struct DataArgs {
 pub fn run(args: &DataArgs) -> Result<()> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         let seconds = args.seconds;
-        return Err(Failure::usage(format!("--seconds: must be above 0, to 3600 (got {seconds})")));
+        return Err(Failure::usage(format!(
+            "--seconds: must be greater than 0 and at most 3600 (got {seconds})"
+        )));
     }
     let (augment, pixels) = config::augment(args.config.as_deref(), &args.overrides)?;
     let config = DataConfig { path: Some(args.path.clone()), ..DataConfig::default() };
@@ -54,7 +56,7 @@ pub fn run(args: &DataArgs) -> Result<()> {
     let mut text = format!("{:<24} {decode_only:>9.1} img/s on one thread\n", "decoding alone");
     for (threads, img_s) in &rows {
         let name = match threads {
-            0 => "pipeline, every core".to_owned(),
+            0 => "pipeline, all cores".to_owned(),
             1 => "pipeline, 1 thread".to_owned(),
             n => format!("pipeline, {n} threads"),
         };

@@ -152,7 +152,7 @@ fn extract(images: &str, rounds: usize) -> Result<f64> {
 
 fn print(args: &EvalArgs, times: &Map<String, Value>, losses: &[f64]) -> Result<()> {
     let mut text = format!(
-        "{} train and {} test features of {} columns, {} classes, {} threads\n",
+        "{} training and {} test features with {} columns, {} classes, {} threads\n",
         args.train,
         args.test,
         args.width,

@@ -94,8 +94,8 @@ pub fn text(config: &RunConfig, measured_ms: f64) -> String {
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
-    text + "modeled: the measured time times the ratio of the operations of the backbones; heads, losses,\n\
-            and the optimizer are not counted, and small steps are slower than this\n"
+    text + "modeled: the measured time scaled by the backbone's operations; heads, losses,\n\
+            and the optimizer are not counted, and small steps are slower than modeled\n"
 }
 
 /// Formats the table as JSON.

@@ -90,12 +90,13 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
         let mut micro = 0..geometry.accumulate();
         let mut next = || Ok(input.views(config, device, micro.next().unwrap_or_default()));
         if let StepResult::Skipped(skipped) = learner.step(&request, &mut next)? {
-            return Err(Failure::failed(format!("on random input {}", skipped.what)));
+            return Err(Failure::failed(format!("with random input, {}", skipped.what)));
         }
         if let Some(problem) = learner.take_graph_problem() {
             // The step would run without the graph, which is not what was to be timed.
             return Err(Failure::failed(format!(
-                "train.cuda_graph: cannot record the step ({problem}); train.cuda_graph=false times it without"
+                "train.cuda_graph: cannot record the step as a CUDA graph ({problem}); set \
+                 train.cuda_graph=false to time it without one"
             )));
         }
         synchronize(device);

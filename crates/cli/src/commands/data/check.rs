@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
         answer(&as_table(Path::new(&args.path), &dataset, &report))?;
     }
     if report.broken.len() == report.images {
-        return Err(Failure::failed(format!("{}: no image can be read", args.path)));
+        return Err(Failure::failed(format!("{}: none of the images can be read", args.path)));
     }
     Ok(())
 }
@@ -122,7 +122,7 @@ fn as_table(path: &Path, dataset: &Dataset, report: &CheckReport) -> String {
         "images",
         match broken {
             0 => report.images.to_string(),
-            _ => format!("{}, of which {} can be read", report.images, report.images - broken),
+            _ => format!("{}, {} of them readable", report.images, report.images - broken),
         },
     );
     row("broken", broken.to_string());
@@ -141,24 +141,24 @@ fn as_table(path: &Path, dataset: &Dataset, report: &CheckReport) -> String {
     row("channel std", list(&report.std, 3));
     if !report.value_percentiles.is_empty() {
         let values = pairs(&report.value_percentiles);
-        row("values", format!("{values}: 2nd and 98th percentile, for data.value_range"));
+        row("values", format!("{values} (2nd and 98th percentiles, for data.value_range)"));
     }
     let (superfluous, groups) = (report.superfluous(), report.duplicates.len());
-    row("duplicates", format!("{superfluous} superfluous, in {groups} group(s) of equal files"));
+    row("duplicates", format!("{superfluous} redundant, in {groups} group(s) of identical files"));
     for group in report.duplicates.iter().take(MAX_DUPLICATES) {
         let names: Vec<String> = group.iter().map(|&index| dataset.name(index)).collect();
-        row("  equal", names.join(", "));
+        row("  identical", names.join(", "));
     }
     if report.duplicates.len() > MAX_DUPLICATES {
         let more = report.duplicates.len() - MAX_DUPLICATES;
-        row("  equal", format!("and {more} groups more; --json names all"));
+        row("  identical", format!("and {more} more; --json lists all groups"));
     }
     for image in report.broken.iter().take(MAX_BROKEN) {
         row("  broken", format!("{}: {}", image.name, image.reason));
     }
     if report.broken.len() > MAX_BROKEN {
         let more = report.broken.len() - MAX_BROKEN;
-        row("  broken", format!("and {more} more; --json names all"));
+        row("  broken", format!("and {more} more; --json lists all of them"));
     }
     text
 }
@@ -175,10 +175,10 @@ fn labels(dataset: &Dataset, report: &CheckReport) -> String {
     let words = |&(label, count): &(u32, usize)| format!("{} {count}", class_name(dataset, label));
     let mut parts: Vec<String> = largest.iter().map(words).collect();
     if report.labels.len() > MAX_CLASSES {
-        parts.push(format!("and {} more classes", report.labels.len() - MAX_CLASSES));
+        parts.push(format!("and {} more", report.labels.len() - MAX_CLASSES));
     }
     if report.unlabeled > 0 {
-        parts.push(format!("without a label {}", report.unlabeled));
+        parts.push(format!("unlabeled {}", report.unlabeled));
     }
     format!("{} classes: {}", report.labels.len(), parts.join(", "))
 }

@@ -75,12 +75,12 @@ fn synth(args: &SynthArgs) -> Result<()> {
     if !problems.is_empty() {
         return Err(Failure::problems(problems));
     }
-    let bar = progress(args.count, "images drawn");
+    let bar = progress(args.count, "images generated");
     data::synthetic::write_folder(&synthetic, &args.dir, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     let (dir, classes) = (args.dir.display(), data::synthetic::class_names().len());
     answer(&format!(
-        "{} images of {classes} classes in {dir}/images, their masks in {dir}/masks\n",
+        "wrote {} images of {classes} classes to {dir}/images and their masks to {dir}/masks\n",
         args.count
     ))
 }

@@ -51,17 +51,17 @@ pub fn pack(args: &PackArgs) -> Result<()> {
     bar.finish_and_clear();
     let report = report.map_err(|error| match error {
         data::Error::Image { .. } => Failure::failed(format!(
-            "{}; --skip-unreadable leaves out what cannot be read",
+            "{}; use --skip-unreadable to skip images that cannot be read",
             base::error_chain(&error)
         )),
         error => error.into(),
     })?;
     for (name, reason) in &report.skipped {
-        note(&format!("left out {name}: {reason}"));
+        note(&format!("skipped {name}: {reason}"));
     }
     let earlier = match report.earlier {
         0 => String::new(),
-        earlier => format!(", {earlier} of them from before"),
+        earlier => format!(", {earlier} of them written earlier"),
     };
     answer(&format!(
         "{}: {} images in {} shards{earlier}; {} written and read back\n",

@@ -174,7 +174,9 @@ impl AllArgs {
         let names = || LABELED.iter().map(|one| one.name).chain(OTHERS.iter().map(|one| one.name));
         if let Some(name) = self.without.iter().find(|name| !names().any(|known| known == *name)) {
             let known = names().collect::<Vec<_>>().join(", ");
-            return Err(Failure::usage(format!("--without {name}: expected some of {known}")));
+            return Err(Failure::usage(format!(
+                "--without {name}: unknown protocol; the protocols are {known}"
+            )));
         }
         let wanted = |name: &str| !self.without.iter().any(|without| without == name);
         let subject = self.train.clone().zip(self.test.clone()).map(|(train, test)| {
@@ -186,10 +188,10 @@ impl AllArgs {
         let chosen = Chosen { subject, labeled, others };
         if chosen.labeled.is_empty() && chosen.others.is_empty() {
             return Err(Failure::usage(if self.without.is_empty() {
-                "there are no images: give --train and --test, --images with --labels, --test-images, and \
-                 --test-labels, --object-images, or --frames and --truth"
+                "no images given: use --train and --test; --images, --labels, --test-images, and \
+                 --test-labels; --object-images; or --frames and --truth"
             } else {
-                "--without: leaves no protocol"
+                "--without: no protocol is left to run"
             }));
         }
         if self.dense.given() {
@@ -264,7 +266,7 @@ impl Done {
             }
             Err(failure) => {
                 let why = format!("{name}: {}", failure.lines().join("; "));
-                note(&format!("warning: left out {why}"));
+                note(&format!("warning: skipped {why}"));
                 self.failures.push((why, failure));
             }
         }
@@ -276,13 +278,13 @@ impl Done {
             return Err(match (self.failures.pop(), self.failures.is_empty()) {
                 (Some((_, only)), true) => only,
                 _ => Failure::failed(
-                    "nothing is measured: every protocol is left out, for the reasons above",
+                    "no protocol could be measured, for the reasons above",
                 ),
             });
         }
         let rows: Vec<&Record> = self.records.iter().collect();
         let left_out: Vec<&String> = self.failures.iter().map(|(why, _)| why).collect();
-        let missing: String = left_out.iter().map(|why| format!("left out {why}\n")).collect();
+        let missing: String = left_out.iter().map(|why| format!("skipped {why}\n")).collect();
         let text = table(&rows) + &missing;
         let json = json!({ "records": self.records, "left_out": left_out });
         Ok(Measured { records: self.records, json, text })

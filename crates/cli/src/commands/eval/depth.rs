@@ -218,7 +218,7 @@ impl Task<'_> {
             })?;
         bar.finish_and_clear();
         if report.resumed_at > 0 {
-            note(&format!("training of the head went on at iteration {}", report.resumed_at));
+            note(&format!("training of the head resumed at iteration {}", report.resumed_at));
         }
         let estimator = LinearEstimator { network, head, config: config.clone() };
         let (score, images, note) = self.tested(&estimator)?;

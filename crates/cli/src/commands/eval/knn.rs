@@ -57,7 +57,9 @@ pub fn run(args: &KnnArgs) -> Result<Outcome> {
         return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
     }
     if !temperature.is_finite() || *temperature <= 0.0 {
-        return Err(Failure::usage(format!("--temperature: must be above 0 (got {temperature})")));
+        return Err(Failure::usage(format!(
+            "--temperature: must be greater than 0 (got {temperature})"
+        )));
     }
     if shots.contains(&0) {
         return Err(Failure::usage("--shots: every number must be at least 1 (got 0)"));
@@ -145,7 +147,7 @@ fn text(task: &Task<'_>, table: &KnnTable) -> String {
     for (i, score) in table.knn.scores.iter().enumerate() {
         let cell = |result: &KnnResult| {
             result.scores.get(i).map_or_else(String::new, |s| {
-                format!("{:.1}% (top5 {:.1})", 100.0 * s.top1, 100.0 * s.top5)
+                format!("{:.1}% (top-5 {:.1})", 100.0 * s.top1, 100.0 * s.top5)
             })
         };
         let k = score.k.to_string();
@@ -157,7 +159,7 @@ fn text(task: &Task<'_>, table: &KnnTable) -> String {
 fn few_shot_text(scores: &[FewShotScore]) -> String {
     let line = |score: &FewShotScore| {
         format!(
-            "{} of each class, k = {}: {} +- {}\n",
+            "{}-shot, k = {}: {} +/- {}\n",
             score.per_class,
             score.k,
             percent(score.top1, 1),

@@ -97,7 +97,7 @@ fn epoch_length(word: &str) -> std::result::Result<EpochLength, String> {
         return Ok(EpochLength::Pass);
     }
     let steps = word.parse::<NonZeroUsize>();
-    let steps = steps.map_err(|_| "expected a number of at least 1, or 'pass'".to_owned())?;
+    let steps = steps.map_err(|_| "expected an integer of at least 1, or 'pass'".to_owned())?;
     Ok(EpochLength::Steps(steps.get()))
 }
 
@@ -106,7 +106,7 @@ pub fn run(args: &LinearArgs) -> Result<Outcome> {
     let LinearOptions { rates, blocks, .. } = &args.options;
     if rates.iter().any(|&rate| !rate.is_finite() || rate <= 0.0) {
         return Err(Failure::usage(format!(
-            "--rates: every number must be above 0 (got {rates:?})"
+            "--rates: every number must be greater than 0 (got {rates:?})"
         )));
     }
     if blocks.contains(&0) {
@@ -164,8 +164,8 @@ fn check_depth(config: &LinearConfig, opened: &Opened) -> Result<()> {
     let depth = opened.weights.backbone.depth();
     match config.inputs.iter().map(|input| input.blocks).find(|&blocks| i64::from(blocks) > depth) {
         Some(blocks) => Err(Failure::failed(format!(
-            "heads on the last {blocks} blocks need more than the {depth} of this network: choose \
-             others with --blocks"
+            "heads on the last {blocks} blocks do not fit this network of {depth} blocks: choose \
+             fewer with --blocks"
         ))),
         None => Ok(()),
     }
@@ -220,7 +220,7 @@ fn train(
     let mut probe = LinearProbe::new(train, test, config, options.fresh.then_some(fresh))?;
     let folder = task.subject.embedding.folder(&task.opened.path);
     let identity = task.identity(network);
-    let bar = progress(probe.progress().1, "steps of the heads");
+    let bar = progress(probe.progress().1, "training steps of the heads");
     let place = folder.as_deref().map(|folder| (folder, identity.as_str()));
     probe.run(place, &mut |done, _| bar.set_position(done as u64))?;
     bar.finish_and_clear();

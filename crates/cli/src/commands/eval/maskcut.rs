@@ -99,7 +99,8 @@ pub fn run(args: &MaskCutArgs) -> Result<Outcome> {
     let written = [&args.detections, &args.annotations];
     if several && written.iter().any(|file| file.is_some()) {
         return Err(Failure::usage(
-            "--detections and --annotations need a single network: each would replace the file",
+            "--detections and --annotations need a single network, because each network would \
+             overwrite the file",
         ));
     }
     let set = args.set()?;
@@ -222,7 +223,9 @@ fn record(
     }
     if let Some(first) = trained.broken.first() {
         let (count, name, reason) = (trained.broken.len(), &first.name, &first.reason);
-        record.note(&format!("{count} images could not be read; the first: {name}: {reason}"));
+        record.note(&format!(
+            "{count} of the images could not be read; the first is {name}: {reason}"
+        ));
     }
     Ok(record)
 }
@@ -242,7 +245,7 @@ fn find(
     };
     let mut all = AllFound::default();
     let shown = if args.picture.is_some() { args.shown } else { 0 };
-    let bar = progress(set.files.len(), "images cut");
+    let bar = progress(set.files.len(), "images segmented");
     let broken = discover(&set.files, &options, &mut |found| {
         bar.set_position(found.index as u64 + 1);
         all.add(set, found, shown)

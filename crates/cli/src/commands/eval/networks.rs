@@ -60,7 +60,7 @@ impl Networks {
         for run in &self.checkpoints {
             let found = trainer::checkpoint::list(&run.join("checkpoints"))?;
             if found.is_empty() {
-                return Err(Failure::failed(format!("{}: no checkpoints there", run.display())));
+                return Err(Failure::failed(format!("{}: no checkpoints found", run.display())));
             }
             paths.extend(found.into_iter().map(|(_, path)| path));
         }

@@ -61,7 +61,8 @@ pub fn measure_each(
         writable(&folder).map_err(|error| {
             let folder = folder.display();
             Failure::failed(format!(
-                "{folder}: cannot write results there ({error}); --out FOLDER keeps them elsewhere"
+                "{folder}: cannot write the results here ({error}); choose another folder with \
+                 --out"
             ))
         })?;
     }
@@ -72,7 +73,7 @@ pub fn measure_each(
             Err(failure) if paths.len() == 1 => return Err(failure),
             Err(failure) => {
                 let lines = failure.lines().join("; ");
-                note(&format!("warning: {} is left out: {lines}", path.display()));
+                note(&format!("warning: skipped {}: {lines}", path.display()));
                 failed.push(path.display().to_string());
             }
         }
@@ -127,7 +128,7 @@ impl Outcome {
         }
         match self.failed.as_slice() {
             [] => Ok(()),
-            failed => Err(Failure::failed(format!("not measured: {}", failed.join(", ")))),
+            failed => Err(Failure::failed(format!("could not measure {}", failed.join(", ")))),
         }
     }
 }
@@ -208,8 +209,8 @@ fn title(record: &Record) -> String {
     }
     if record.settings.contains_key("mask") {
         parts.push(match record.mask_size {
-            Some(side) => format!("masks of {side}"),
-            None => "masks of original size".to_owned(),
+            Some(side) => format!("masks of {side} pixels"),
+            None => "masks of the original size".to_owned(),
         });
     }
     parts.push(record.precision.clone());

@@ -192,7 +192,8 @@ fn notes(broken: &[BrokenImage]) -> Vec<String> {
     name_skipped("", broken); // names are full paths, so they are unique
     let first = broken.first().map(|image| {
         let (count, name, reason) = (broken.len(), &image.name, &image.reason);
-        format!("{count} images could not be used and do not count; the first: {name}: {reason}")
+        format!("{count} of the images could not be used and will not count; the first is {name}: \
+             {reason}")
     });
     first.into_iter().collect()
 }
@@ -215,11 +216,12 @@ impl Places {
             [] => {
                 let (folder, truth) = (args.images.display(), args.ground_truth.display());
                 Err(Failure::failed(format!(
-                    "{folder}: there is no image {name}, which {truth} names"
+                    "{folder}: no image named {name}, although {truth} lists it"
                 )))
             }
             [first, second, ..] => Err(Failure::failed(format!(
-                "{} and {}: both may be the image {name}, which {} names: keep one of them in the folder",
+                "{} and {}: both could be the image {name} that {} lists; keep only one of them in \
+                 the folder",
                 first.display(),
                 second.display(),
                 args.ground_truth.display()

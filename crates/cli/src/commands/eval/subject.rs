@@ -45,8 +45,8 @@ impl Embedding {
             let folder = run_of(path)?.join("features");
             let writable = writable(&folder).inspect_err(|error| {
                 note(&format!(
-                    "features are not kept, because {} cannot be written to ({error}); --features FOLDER keeps \
-                     them elsewhere",
+                    "features will not be saved, because {} is not writable ({error}); choose \
+                     another folder with --features",
                     folder.display()
                 ));
             });

@@ -57,7 +57,7 @@ pub fn run(args: &VideoArgs) -> Result<Outcome> {
     let networks = &args.networks;
     if args.results.is_some() && networks.paths()?.len() > 1 {
         return Err(Failure::usage(
-            "--results needs a single network: each would replace the files",
+            "--results needs a single network, because each network would overwrite the files",
         ));
     }
     let sequences = sequences(args)?;
@@ -117,7 +117,7 @@ fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
     let folder = args.frames.join(&name);
     if !folder.is_dir() {
         return Err(Failure::failed(format!(
-            "{}: there is no such folder of frames, which {} has annotations for",
+            "{}: no such folder of frames, although {} has annotations for it",
             folder.display(),
             args.truth.join(&name).display()
         )));
@@ -129,7 +129,7 @@ fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
     };
     let path = match frames.first() {
         Some(frame) => annotation(frame),
-        None => return Err(Failure::failed(format!("{}: no frames", folder.display()))),
+        None => return Err(Failure::failed(format!("{}: no frames found", folder.display()))),
     };
     let mut first = IndexImage::read(&path)?;
     let single = args.single_object;
@@ -148,7 +148,7 @@ fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
                 " with a number from 1 to 254; if 255 is the object, as in DAVIS 2016, give --single-object"
             }
         };
-        return Err(Failure::failed(format!("{}: shows no object{hint}", path.display())));
+        return Err(Failure::failed(format!("{}: contains no object{hint}", path.display())));
     }
     let truth = frames.iter().map(annotation).filter(|path| path.is_file()).collect();
     Ok(Sequence { name, frames, truth, first })
@@ -170,7 +170,8 @@ fn measure_sequences(
         let untrained = follow(args, &trained.sequences, opened, backbone, false)?;
         if let Some(text) = untrained.notes.first() {
             return Err(Failure::failed(format!(
-                "{text}; the same network untrained needs the sequences of the trained one, or --skip-untrained"
+                "{text}; the untrained network must be measured on the same sequences as the \
+                 trained one, or skipped with --skip-untrained"
             )));
         }
         put(&mut record, Some("untrained"), &untrained.report);
@@ -214,7 +215,7 @@ fn follow<'a>(
     backbone: &VisionTransformer,
     keep: bool,
 ) -> Result<Followed<'a>> {
-    let temporary = tempfile::tempdir().context(|| "cannot make a temporary folder".to_owned())?;
+    let temporary = tempfile::tempdir().context(|| "cannot create a temporary folder".to_owned())?;
     let results = match &args.results {
         Some(folder) if keep => folder.as_path(),
         _ => temporary.path(),
@@ -231,7 +232,7 @@ fn follow<'a>(
             Ok(()) => done.push(sequence),
             Err(failure) => {
                 let reason = failure.lines().join("; ");
-                let text = format!("sequence {} is left out: {reason}", sequence.name);
+                let text = format!("skipped sequence {}: {reason}", sequence.name);
                 notes.push(text);
                 first_problem = first_problem.or(Some(failure));
             }
@@ -257,7 +258,7 @@ fn follow_one(
     done: &mut dyn FnMut(),
 ) -> Result<()> {
     fs::create_dir_all(folder)
-        .context(|| format!("{}: cannot make the folder", folder.display()))?;
+        .context(|| format!("{}: cannot create the folder", folder.display()))?;
     let file = |index: usize| {
         let stem = sequence.frames[index].file_stem().unwrap_or_default().to_string_lossy();
         folder.join(format!("{stem}.png"))

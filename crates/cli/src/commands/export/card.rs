@@ -35,8 +35,8 @@ pub fn write(
     let _ = writeln!(card, "# {title}\n");
     let _ = writeln!(
         card,
-        "The {role} of a self-supervised vision transformer: {}, {} wide, {} blocks, {} heads, \
-         patches of {} pixels, positions for images of {} pixels, {} registers.\n",
+        "The {role} of a self-supervised vision transformer: {}, width {}, {} blocks, {} heads, \
+         patch size {}, positional embedding for images of {} pixels, {} register tokens.\n",
         name(model.arch),
         dims.embed_dim,
         dims.depth,
@@ -47,13 +47,14 @@ pub fn write(
     );
     let _ = writeln!(
         card,
-        "Input: RGB on [0, 1], less the mean {:?}, over the deviation {:?}. On images of another \
-         size positions are interpolated: this network was made for the form `{}`.\n",
+        "Input: RGB in [0, 1], normalized with mean {:?} and standard deviation {:?}. For images \
+         of another size, the positional embedding is interpolated; this network expects the form \
+         `{}`.\n",
         weights.normalize.mean,
         weights.normalize.std,
         name(model.pos_interpolation)
     );
-    let _ = writeln!(card, "## Open it\n\n```python\n{}\n```\n", loading.join("\n"));
+    let _ = writeln!(card, "## Usage\n\n```python\n{}\n```\n", loading.join("\n"));
     training(&mut card, source, weights);
     results(&mut card, &read_json(&source.join("results.json")).unwrap_or_default());
     recipe(&mut card, source);
@@ -61,22 +62,22 @@ pub fn write(
 }
 
 fn training(card: &mut String, source: &Path, weights: &PretrainedBackbone) {
-    card.push_str("## Where it is from\n\n");
-    let _ = writeln!(card, "- read from `{}`", weights.report.path.display());
+    card.push_str("## Provenance\n\n");
+    let _ = writeln!(card, "- converted from `{}`", weights.report.path.display());
     if weights.step > 0 {
         let _ = writeln!(card, "- trained for {} steps", weights.step);
     }
     let environment = read_json::<Value>(&source.join("env.json")).unwrap_or_default();
     for (key, words) in [
-        ("simdino", "version of simdino"),
+        ("simdino", "simdino version"),
         ("git_commit", "commit"),
-        ("data_fingerprint", "fingerprint of the data"),
+        ("data_fingerprint", "data fingerprint"),
         ("device", "device"),
     ] {
         if let Some(value) = environment[key].as_str() {
             let dirty = key == "git_commit" && environment["git_dirty"] == true;
             let _ =
-                writeln!(card, "- {words}: {value}{}", if dirty { ", with changes" } else { "" });
+                writeln!(card, "- {words}: {value}{}", if dirty { " (modified)" } else { "" });
         }
     }
     card.push('\n');
@@ -92,7 +93,7 @@ fn results(card: &mut String, results: &Value) {
     if rows.is_empty() {
         return;
     }
-    card.push_str("## Measured\n\nWeighted k-NN, top-1:\n\n");
+    card.push_str("## Evaluation\n\nTop-1 accuracy of weighted k-NN:\n\n");
     card.push_str("| k | this network | untrained | raw pixels |\n|---|---|---|---|\n");
     let (untrained, pixels) = (scores("untrained"), scores("pixels"));
     let cell = |row: Option<&Value>| {

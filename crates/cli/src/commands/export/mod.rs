@@ -72,8 +72,8 @@ fn other_positions(model: &ModelConfig, theirs: PosInterpolation, layout: Layout
         PosInterpolation::Antialias => "antialias",
     };
     format!(
-        ", but the outputs are the same only for images of {side}x{side} pixels: for others, {} interpolates \
-         positions by '{}', and this network by '{}'",
+        ", but the outputs match only for images of {side}x{side} pixels: for other sizes, {} \
+         interpolates the positional embedding by '{}', and this network by '{}'",
         layout.name(),
         form(theirs),
         form(ours),
@@ -100,21 +100,21 @@ pub fn run(args: &Args) -> Result<()> {
     let lines = loading_lines(&args.out, layout);
     let card = card::write(&args.weights, &weights, role, &lines);
     let path = args.out.join("README.md");
-    std::fs::write(&path, card).context(|| format!("{}: cannot write it", path.display()))?;
+    std::fs::write(&path, card).context(|| format!("{}: cannot write the file", path.display()))?;
     let mut text =
-        format!("{}: {} tensors for {}\n", args.out.display(), tensors.len(), layout.name());
+        format!("{}: wrote {} tensors for {}\n", args.out.display(), tensors.len(), layout.name());
     if args.check {
         let back = verify(&args.out, &backbone)?;
         if back.difference > 0.0 {
             return Err(Failure::failed(format!(
-                "{}: reads back with differences of up to {:e}",
+                "{}: the tensors that were read back differ by up to {:e}",
                 args.out.display(),
                 back.difference
             )));
         }
-        text.push_str("read back, equal to the last bit");
+        text.push_str("read back without any difference");
         text.push_str(&other_positions(model, back.pos_interpolation, layout));
-        text.push_str("; in Python:\n");
+        text.push_str("; to load it in Python:\n");
         text.push_str(&lines.map(|line| format!("    {line}\n")).concat());
     }
     answer(&text)

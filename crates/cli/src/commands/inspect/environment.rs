@@ -23,9 +23,9 @@ pub fn inspect(check: bool) -> Result<(Findings, bool)> {
     let mut text = format!(
         "simdino       {version}\nlibtorch      {libtorch}\nCUDA          {}\n\
          NCCL          {}\n\
-         CPU           {cores} cores, {threads} threads for tensors\n",
+         CPU           {cores} cores, {threads} threads for tensor operations\n",
         cuda.as_deref().unwrap_or("not in this libtorch"),
-        if nccl { "in this build" } else { "not in this build: GPUs cannot work together" },
+        if nccl { "in this build" } else { "not in this build: no training on several GPUs" },
     );
     let devices = devices();
     let mut described = Vec::new();
@@ -95,7 +95,7 @@ fn sentence(entry: &Value) -> String {
     };
     let fused = match (entry["fused_kernels"].as_bool(), entry["without_fused_kernels"].as_str()) {
         (Some(true), _) => ", with fused kernels for bf16".to_owned(),
-        (Some(false), Some(why)) => format!(", slower in bf16 than it could be: {why}"),
+        (Some(false), Some(why)) => format!(", without fused kernels for bf16: {why}"),
         _ => String::new(),
     };
     format!("{}, {memory}{fused}", entry["name"].as_str().unwrap_or_default())

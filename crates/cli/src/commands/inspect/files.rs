@@ -49,7 +49,7 @@ fn weights(path: &Path) -> Result<Findings> {
     row(&mut text, "weights", path.display());
     row(&mut text, "format", format_name(file.format()));
     row(&mut text, "tensors", file.tensors().count());
-    row(&mut text, "numbers", grouped(numbers));
+    row(&mut text, "elements", grouped(numbers));
     let networks = networks(&file);
     let mut found = Vec::new();
     for network in &networks {
@@ -90,9 +90,9 @@ fn describe(file: &TensorFile, network: &NetworkInFile, text: &mut String) -> Va
     match infer(file, network) {
         Ok(inferred) => {
             let model = &inferred.model;
-            let head = if network.has_head() { ", with a head" } else { "" };
+            let head = if network.has_head() { ", with a projection head" } else { "" };
             let words = format!(
-                "{place}: {}, patch {}, {} pixels, {} registers{head}, {} keys",
+                "{place}: {}, patch size {}, image size {}, {} register tokens{head}, {} keys",
                 crate::commands::import::name(model.arch),
                 model.patch_size,
                 model.image_size,
@@ -102,7 +102,7 @@ fn describe(file: &TensorFile, network: &NetworkInFile, text: &mut String) -> Va
             row(text, "network", words);
             let unknown = network.unknown();
             for key in &unknown {
-                row(text, "not computed", key);
+                row(text, "unsupported", key);
             }
             json!({"prefix": network.prefix, "style": network.style.name(), "model": model, "head": inferred.head, "not_computed": unknown})
         }
@@ -132,7 +132,7 @@ fn checkpoint(path: &Path) -> Result<Findings> {
     let state: Value = read_json(&path.join("state.json"))?;
     let mut text = String::new();
     row(&mut text, "checkpoint", path.display());
-    row(&mut text, "integrity", "every file has the checksum of its manifest");
+    row(&mut text, "integrity", "all files match the checksums in the manifest");
     for key in ["step", "epoch", "position", "seed", "data_fingerprint"] {
         row(&mut text, key.trim_start_matches("data_"), plain(&state[key]));
     }
@@ -145,7 +145,7 @@ fn checkpoint(path: &Path) -> Result<Findings> {
             let file = TensorFile::open(&file)?;
             let sizes = file.tensors().map(|(_, info)| info.shape.iter().product::<i64>() as usize);
             let (count, numbers) = (file.tensors().count(), sizes.sum::<usize>());
-            let _ = write!(line, "  {count} tensors, {} numbers", grouped(numbers));
+            let _ = write!(line, "  {count} tensors, {} elements", grouped(numbers));
             entry["tensors"] = count.into();
             entry["numbers"] = numbers.into();
         }

@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Result<()> {
         return if passed { Ok(()) } else { Err(Failure::failed("the self-check failed")) };
     }
     if args.self_check {
-        return Err(Failure::usage("--self-check goes with `simdino inspect env`"));
+        return Err(Failure::usage("--self-check can only be used with `simdino inspect env`"));
     }
     let path = Path::new(&args.what);
     if !path.exists() && !args.what.contains('*') {

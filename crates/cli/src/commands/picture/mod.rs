@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn crops(args: &CropsArgs) -> Result<()> {
     if !(1..=64).contains(&args.rows) {
-        return Err(Failure::usage(format!("--rows: must be 1 to 64 (got {})", args.rows)));
+        return Err(Failure::usage(format!("--rows: must be between 1 and 64 (got {})", args.rows)));
     }
     png(&args.out)?;
     let (augment, pixels) = config::augment(args.config.as_deref(), &args.overrides)?;
@@ -90,7 +90,8 @@ fn crops(args: &CropsArgs) -> Result<()> {
     let sheet = crop_sheet(&dataset, &rows, &augment, seed)?;
     save(&sheet, &args.out)?;
     answer(&format!(
-        "{}: {} rows; from the left the image, 2 global crops of {} pixels, {} local crops of {}\n",
+        "{}: {} rows; from left to right: the image, 2 global crops of {} pixels, {} local crops \
+         of {}\n",
         args.out.display(),
         rows.len(),
         augment.global_crops_size,

@@ -48,7 +48,7 @@ pub fn run(args: &NeighborArgs) -> Result<()> {
     png(&args.out)?;
     for (name, value) in [("--queries", args.queries), ("--neighbors", args.neighbors)] {
         if !(1..=64).contains(&value) {
-            return Err(Failure::usage(format!("{name}: must be 1 to 64 (got {value})")));
+            return Err(Failure::usage(format!("{name}: must be between 1 and 64 (got {value})")));
         }
     }
     let (mut queries, mut blocks, mut compared) = (Vec::new(), Vec::new(), 0);
@@ -62,7 +62,7 @@ pub fn run(args: &NeighborArgs) -> Result<()> {
     })?;
     save(&lay_out(&blocks.concat()), &args.out)?;
     answer(&format!(
-        "{}: {} of {compared} images, and the {} that are most similar to each\n",
+        "{}: {} of {compared} images, each with its {} nearest neighbors\n",
         args.out.display(),
         queries.len(),
         args.neighbors.min(compared.saturating_sub(1)),

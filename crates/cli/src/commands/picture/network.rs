@@ -104,7 +104,7 @@ pub fn pca(args: &PcaArgs) -> Result<()> {
             if !drawn.whole.is_empty() {
                 let names: Vec<String> = drawn.whole.iter().map(|&i| seen.name(i)).collect();
                 note(&format!(
-                    "{label}: no foreground stands out, so these images are shown whole: {}",
+                    "{label}: no foreground found, so these images are shown whole: {}",
                     names.join(", ")
                 ));
             }

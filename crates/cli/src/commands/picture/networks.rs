@@ -110,13 +110,16 @@ impl Images {
     /// size.
     pub fn open(&self, subject: &Subject<'_>) -> Result<Seen> {
         if !(1..=64).contains(&self.images) {
-            return Err(Failure::usage(format!("--images: must be 1 to 64 (got {})", self.images)));
+            return Err(Failure::usage(format!(
+                "--images: must be between 1 and 64 (got {})",
+                self.images
+            )));
         }
         let patch = subject.weights.model.patch_size;
         let side = self.side.map_or(PATCHES * patch, i64::from);
         if side < patch || side % patch != 0 {
             return Err(Failure::usage(format!(
-                "--side: must be a multiple of the patch of {}, {patch} pixels (got {side})",
+                "--side: must be a multiple of the patch size of {}, {patch} pixels (got {side})",
                 subject.label
             )));
         }

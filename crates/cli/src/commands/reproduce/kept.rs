@@ -57,7 +57,7 @@ impl Kept {
         let damaged = |error: serde_json::Error| {
             let path = path.display();
             Failure::failed(format!(
-                "{path}: the file is damaged; remove it to measure anew: {error}"
+                "{path}: the file is damaged; delete it to measure everything again: {error}"
             ))
         };
         let mut entries: serde_json::Map<String, serde_json::Value> =

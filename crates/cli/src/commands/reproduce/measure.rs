@@ -182,7 +182,7 @@ fn tested(record: &Record) -> Option<(usize, &'static str)> {
 /// Returns why the data are not those of the paper, if their number differs.
 fn other_data(measure: &Measure, (found, unit): (usize, &str)) -> Option<String> {
     let expected = measure.tests;
-    (expected != found).then(|| format!("{found} {unit}, not {expected}"))
+    (expected != found).then(|| format!("{found} {unit} instead of {expected}"))
 }
 
 /// Reads the k-NN accuracy of a run at the epochs that the metrics are named after.
@@ -190,7 +190,10 @@ fn curve(run: &Path, measure: &Measure) -> Result<Here> {
     debug_assert_eq!(measure.how, How::Curve);
     let read = |name: &str| -> Option<String> { fs::read_to_string(run.join(name)).ok() };
     let Some(text) = read("metrics.jsonl") else {
-        let why = format!("{} is not the folder of a run, whose curve is needed", run.display());
+        let why = format!(
+            "{} is not a run, and this row needs the k-NN curve of one",
+            run.display()
+        );
         return Ok(Here { but: Some(why), ..Here::default() });
     };
     let points: Vec<(f64, f64)> = text
@@ -208,7 +211,7 @@ fn curve(run: &Path, measure: &Measure) -> Result<Here> {
         read("results.json").and_then(|text| serde_json::from_str(&text).ok());
     let found = results.and_then(|results| results["knn"]["num_test"].as_u64());
     let but = match found {
-        None => Some("the run has not ended".to_owned()),
+        None => Some("the run is not finished".to_owned()),
         Some(found) => other_data(measure, (usize::try_from(found).unwrap_or(0), "test images")),
     };
     Ok(Here { scores, but, released: false })
@@ -235,6 +238,6 @@ mod tests {
         assert_eq!(tested(&record), Some((160, "test images")));
         record.set("sequences", 3);
         let said = other_data(video.unwrap(), tested(&record).unwrap());
-        assert_eq!(said.unwrap(), "3 sequences, not 30");
+        assert_eq!(said.unwrap(), "3 sequences instead of 30");
     }
 }

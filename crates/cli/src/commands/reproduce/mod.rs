@@ -102,7 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
     match tables.complete {
         true => Ok(()),
         false => {
-            Err(Failure::failed("some rows could not be measured; their reasons are in the table"))
+            Err(Failure::failed("some rows could not be measured; the table gives the reasons"))
         }
     }
 }
@@ -123,7 +123,8 @@ fn chosen(args: &Args) -> Result<Vec<Row>> {
                 rows.iter().filter_map(|row| row.name.split('/').next()).collect();
             groups.dedup();
             return Err(Failure::usage(format!(
-                "--row {name}: expected a row that `simdino reproduce` lists, or all of one of {}",
+                "--row {name}: no such row or group; `simdino reproduce` lists the rows, and the \
+                 groups are {}",
                 groups.join(", ")
             )));
         }
@@ -131,7 +132,8 @@ fn chosen(args: &Args) -> Result<Vec<Row>> {
     for name in &args.measures {
         if !rows.iter().flat_map(|row| &row.measures).any(|measure| measure.name == name) {
             return Err(Failure::usage(format!(
-                "--measure {name}: expected some of knn, linear, curve, maskcut, ade20k, davis2017"
+                "--measure {name}: unknown measure; the measures are knn, linear, curve, maskcut, \
+                 ade20k, davis2017"
             )));
         }
     }
@@ -152,7 +154,7 @@ fn folders(data: &[String]) -> Result<Folders> {
             return Err(Failure::usage(format!("--data {text}: expected one of {layouts}")));
         };
         if !folder.is_dir() {
-            return Err(Failure::failed(format!("{}: there is no such folder", folder.display())));
+            return Err(Failure::failed(format!("{}: no such folder", folder.display())));
         }
         folders.insert(set.key, folder);
     }
@@ -186,7 +188,8 @@ fn describe(
         return answer(&format!("{}\n", json!({ "rows": rows })));
     }
     if args.rows.is_empty() {
-        let after = "\n--row NAME prints the commands of a row; with --weights or --released, and --data, they are run.\n";
+        let after = "\n--row NAME prints the commands of a row; add --weights or --released, and \
+             --data, to run them.\n";
         return answer(&(page::list(rows) + after));
     }
     let mut text = String::new();

@@ -54,13 +54,14 @@ pub fn typed(given: &[String], rows: &[Row], all: &mut AllGiven) -> Result<()> {
             (None, _) => {
                 let names = networks.join(", ");
                 return Err(Failure::usage(format!(
-                    "--weights {text}: say which network it is, as NETWORK=PATH; those of the rows are {names}"
+                    "--weights {text}: specify the network as NETWORK=PATH, where NETWORK is one \
+                     of {names}"
                 )));
             }
         };
         let path = PathBuf::from(path);
         if all.insert(network.to_owned(), Given { path, released: false }).is_some() {
-            return Err(Failure::usage(format!("--weights: {network} has two weights")));
+            return Err(Failure::usage(format!("--weights: {network} already has weights")));
         }
     }
     Ok(())
@@ -86,7 +87,7 @@ pub fn released(folder: &Path) -> Result<AllGiven> {
         };
         if let Some(other) = all.get(&network) {
             return Err(Failure::failed(format!(
-                "{} and {}: both names are those of {network}; leave one of them in the folder",
+                "{} and {}: both are named like {network}; keep only one of them in the folder",
                 other.path.display(),
                 path.display()
             )));
@@ -95,7 +96,8 @@ pub fn released(folder: &Path) -> Result<AllGiven> {
     }
     match all.is_empty() {
         true => Err(Failure::failed(format!(
-            "{}: there is no checkpoint whose name tells method and size, such as simdino_vitb16.pth",
+            "{}: no checkpoint found whose name gives the method and size, such as \
+             simdino_vitb16.pth",
             folder.display()
         ))),
         false => Ok(all),
@@ -136,7 +138,7 @@ pub fn identify(row: &Row, given: &Given) -> Result<Identity> {
     let found = &opened.model;
     let words = |model: &ModelConfig| {
         let arch = serde_json::to_value(model.arch).unwrap_or_default();
-        format!("{} with patches of {}", arch.as_str().unwrap_or("another"), model.patch_size)
+        format!("{} with patch size {}", arch.as_str().unwrap_or("another"), model.patch_size)
     };
     let (expected, found) = (words(&recipe.model), words(found));
     let mut unfit = Vec::new();
@@ -163,7 +165,7 @@ fn of_run(path: &Path, recipe: &RunConfig) -> Result<Vec<String>> {
         config::of_run(&text.context(|| format!("{}: cannot read the file", file.display()))?)?;
     let mut why = Vec::new();
     if !path.join("weights").is_dir() {
-        why.push("the run has not ended".to_owned());
+        why.push("the run is not finished".to_owned());
     }
     let differences = differences(&trained_by(recipe)?, &trained_by(&run)?, "");
     if !differences.is_empty() {
@@ -257,7 +259,7 @@ mod tests {
             of_run(folder.path(), &config(&[])).unwrap().join("; ")
         };
         assert_eq!(of_run(folder.path(), &config(&[])).unwrap(), [""; 0], "no run");
-        assert_eq!(write(&["run.name=other", "data.path=images"]), "the run has not ended");
+        assert_eq!(write(&["run.name=other", "data.path=images"]), "the run is not finished");
         fs::create_dir(folder.path().join("weights")).unwrap();
         assert_eq!(write(&["probe.every_epochs=10", "train.log_every=3"]), "");
         let why = write(&["train.epochs=50", "simdino.eps=0.1"]);

@@ -127,10 +127,11 @@ pub fn rows() -> Vec<Row> {
 }
 
 fn algorithms() -> [Row; 2] {
-    let simdino = "crates/objectives/src/simdino.rs and coding_rate.rs, which open with the formulas; the tests \
-                   of crates/objectives compare them with the authors' code.";
-    let simdinov2 = "crates/objectives/src/simdinov2.rs, which opens with the formulas; local crops are not \
-                     masked, which the paper's listing gets wrong according to its authors.";
+    let simdino = "crates/objectives/src/simdino.rs and coding_rate.rs, which begin with the \
+                   formulas; the tests of crates/objectives compare them with the authors' code.";
+    let simdinov2 = "crates/objectives/src/simdinov2.rs, which begins with the formulas; local \
+                     crops are not masked, which the paper's listing gets wrong according to its \
+                     authors.";
     [
         Row { note: simdino, ..Row::new("algorithm1", "Pseudo-code of SimDINO") },
         Row { note: simdinov2, ..Row::new("algorithm2", "Pseudo-code of SimDINOv2") },
@@ -146,7 +147,8 @@ fn of_unknown_content(number: u8) -> Row {
 
 /// Table 1: accuracy on ImageNet-1k by k-NN and by a linear probe.
 fn table1() -> Vec<Row> {
-    let v1 = "The authors' command for the linear probe names neither blocks nor mean patches; their defaults are used.";
+    let v1 = "The authors' command for the linear probe does not specify blocks or mean patches, \
+         so their defaults are used.";
     let row = |network, shows| Row { source: README, ..Row::of("table1", network, shows) };
     let both = |row: Row, how, [neighbors, head]: [Value; 2]| {
         row.with(knn(neighbors)).with(linear(how, head))
@@ -211,8 +213,9 @@ fn figure2() -> [Row; 2] {
             Row::of("figure2", network, "k-NN accuracy every 10 epochs, ViT-B/16 on ImageNet-1k");
         Row { overrides: PROBE, source: READ_OFF, ..row }.with(curve(values, 50_000))
     };
-    let note = "Read off to 0.03 points. Both are equal until epoch 60, so a shorter run cannot tell them apart. \
-                `simdino report RUN1 RUN2` draws both runs in one plot.";
+    let note = "Read off to within 0.03 points. Both curves are equal until epoch 60, so a shorter \
+                run cannot tell them apart. `simdino report RUN1 RUN2` draws both runs in one \
+                plot.";
     let dino = [47.7, 63.0, 67.4, 69.4, 70.3, 71.59, 72.53, 73.19, 73.10, 72.85];
     let sim = [49.7, 63.0, 67.5, 69.1, 70.3, 71.66, 72.98, 74.27, 74.81, 74.88];
     [Row { note, ..of("dino_vitb16_in1k", dino) }, Row { note, ..of("simdino_vitb16_in1k", sim) }]
@@ -238,7 +241,7 @@ fn table2() -> Vec<Row> {
     let shows = "MaskCut on COCO val2017";
     let b8 = of(
         "dino_vitb8",
-        "MaskCut on COCO val2017, patches of 8",
+        "MaskCut on COCO val2017, patch size 8",
         [5.1, 2.3, 2.5, 4.1, 1.3, 1.8],
         None,
     );
@@ -289,7 +292,7 @@ fn table3() -> Vec<Row> {
         );
         let tolerance = Tolerance { released: 0.5, trained: 1.0 };
         let davis = measure("davis2017", VIDEO, 30, davis.collect(), tolerance);
-        let shows = "Linear segmentation of ADE20K; video objects of DAVIS 2017";
+        let shows = "Linear segmentation on ADE20K; video object segmentation on DAVIS 2017";
         let note =
             "Which recipe of linear segmentation the paper used is unknown; iBOT's is assumed.";
         Row { source: PAGE, note, ..Row::of("table3", network, shows) }.with(ade).with(davis)
@@ -309,8 +312,8 @@ fn table6() -> [Row; 3] {
     let of = |network, shows, value: Value, source, note| {
         Row { source, note, ..Row::of("table6", network, shows) }.with(knn(value))
     };
-    let assumed = "We know that the paper varies the batch size, but not its values. 8 GPUs are assumed, whose \
-                   number the loss depends on.";
+    let assumed = "The paper varies the batch size, but we do not know its values. 8 GPUs are \
+                   assumed; the loss depends on their number.";
     [
         of(
             "simdino_vits16_batch256_in1k",
@@ -324,7 +327,7 @@ fn table6() -> [Row; 3] {
             "SimDINO, ViT-S/16, batch size 512",
             paper(TOP1_OF_20, 69.7),
             NOTE,
-            "The value is that of Table 8.",
+            "The value is from Table 8.",
         ),
         of(
             "simdino_vits16_batch1024_in1k",
@@ -348,7 +351,7 @@ fn table8() -> [Row; 3] {
     };
     let dino = of("dino_noema_vits16_in1k", "DINO without a moving average, ViT-S/16", None);
     [
-        Row { note: "The paper states that it collapses, and no number.", ..dino },
+        Row { note: "The paper states that it collapses, but gives no number.", ..dino },
         of(
             "simdino_noema_vits16_in1k",
             "SimDINO without a moving average, ViT-S/16",
@@ -366,13 +369,14 @@ fn figure4() -> [Row; 2] {
         let row = Row::of("figure4", network, shows);
         Row { overrides: PROBE, source: READ_OFF, ..row }.with(curve(values, 50_000))
     };
-    let dino = "Read off to 0.2 points. DINO's run failed; an outside run with batch size 224, a teacher temperature of \
-                0.04, and gradients clipped at 3 reached 35.27 after 60 epochs (issue 17 of the authors' repository).";
+    let dino = "Read off to within 0.2 points. DINO's run failed; an independent run with batch \
+                size 224, a teacher temperature of 0.04, and gradients clipped at 3 reached 35.27 \
+                after 60 epochs (issue 17 of the authors' repository).";
     let dino_values = [1.6, 0.9, 1.0, 1.2, 1.5, 2.2, 2.9, 3.8, 4.2, 4.2];
     let sim_values = [7.7, 14.4, 20.0, 24.1, 27.3, 29.5, 30.8, 31.5, 31.6, 31.6];
     [
         Row { note: dino, ..of("dino_vitb16_coco", dino_values) },
-        Row { note: "Read off to 0.2 points.", ..of("simdino_vitb16_coco", sim_values) },
+        Row { note: "Read off to within 0.2 points.", ..of("simdino_vitb16_coco", sim_values) },
     ]
 }
 
@@ -380,6 +384,6 @@ fn figure5() -> Row {
     Row {
         commands: &[&["picture", "attention", "PHOTO", "--weights", "W"]],
         note: "Compared by eye: one picture for each network.",
-        ..Row::new("figure5", "Attention of the class token, mean over the heads")
+        ..Row::new("figure5", "Attention of the class token, averaged over the heads")
     }
 }

@@ -41,7 +41,8 @@ pub fn run(args: &CorlocArgs) -> Result<()> {
         return answer(&format!("{object}\n"));
     }
     answer(&format!(
-        "CorLoc {}: {} of {}; without a box: {}, without an object, so not counted: {}\n",
+        "CorLoc {}: {} of {}; images without a box: {}, images without an object (not counted): \
+         {}\n",
         percent(found.corloc),
         found.correct,
         counted(found.images, "image", "images"),

@@ -76,7 +76,7 @@ pub fn sequences(path: &Path) -> Result<Vec<String>> {
         }
     }
     match names.is_empty() {
-        true => Err(Failure::failed(format!("{}: there is no sequence in it", path.display()))),
+        true => Err(Failure::failed(format!("{}: no sequences listed", path.display()))),
         false => Ok(names),
     }
 }

@@ -37,39 +37,41 @@ fn the_file_wins_over_the_recipe_and_its_preset() {
 #[test]
 fn network_and_loss_belong_to_the_same_method() {
     let cases = [
-        ("method: dino\nhead: {prototypes: 0}", "head.prototypes: DINO needs 2 or more (got 0)"),
+        ("method: dino\nhead: {prototypes: 0}", "head.prototypes: DINO needs at least 2 (got 0)"),
         (
             "method: simdinov2\nhead: {prototypes: 8}",
-            "head.prototypes: SimDINOv2 has none: must be 0 (got 8)",
+            "head.prototypes: SimDINOv2 has no prototypes: must be 0 (got 8)",
         ),
         (
             "method: simdinov2\nmodel: {mask_token: false}",
-            "model.mask_token: SimDINOv2 masks patches: must be true, or ibot.loss_weight 0",
+            "model.mask_token: SimDINOv2 masks patches: must be true unless ibot.loss_weight is 0",
         ),
         (
             "head: {separate_patch_head: true}",
-            "head.separate_patch_head: SimDINO with these terms looks at no patches: must be false",
+            "head.separate_patch_head: SimDINO with these settings has no loss on patches: must be \
+             false",
         ),
         (
             "method: dino\ndino: {centering: sinkhorn_knopp}",
-            "dino.centering: DINO takes softmax; sinkhorn_knopp is DINOv2's",
+            "dino.centering: must be softmax for DINO; only DINOv2 supports sinkhorn_knopp",
         ),
         (
             "method: dinov2\ntrain: {batch_size: 12}\nkoleo: {groups: 12}",
-            "koleo.groups: a group needs 2 images or more (got 12 groups of train.batch_size \
+            "koleo.groups: a group needs at least 2 images (got 12 groups for train.batch_size \
              12); koleo.groups=6 or train.batch_size=24 would do",
         ),
         (
             "method: dinov2\nhead: {prototypes: 1}",
-            "head.prototypes: DINOv2 needs 2 or more (got 1)",
+            "head.prototypes: DINOv2 needs at least 2 (got 1)",
         ),
         (
             "head: {out_dim: 1}",
-            "head.out_dim: SimDINO spreads features over directions, so it needs 2 or more (got 1)",
+            "head.out_dim: SimDINO spreads features over several directions, so it needs at least \
+             2 (got 1)",
         ),
         (
             "method: dinov2\nhead: {patch_out_dim: 8}",
-            "head.patch_out_dim: patches have no head of their own: needs head.separate_patch_head",
+            "head.patch_out_dim: must be null unless head.separate_patch_head is true",
         ),
     ];
     for (text, expected) in cases {
@@ -79,7 +81,7 @@ fn network_and_loss_belong_to_the_same_method() {
 
 #[test]
 fn a_group_of_one_image_is_refused_with_a_way_out() {
-    let start = "simdino.rate_groups: a group needs 2 images or more";
+    let start = "simdino.rate_groups: a group needs at least 2 images";
     for (batch, groups, passes, ways) in [
         (1, 8, 1, "train.batch_size=16"),
         (1, 1, 1, "train.batch_size=2"),
@@ -96,7 +98,7 @@ fn a_group_of_one_image_is_refused_with_a_way_out() {
         ];
         let found = problems(GOOD, &overrides.each_ref().map(String::as_str));
         let expected =
-            format!("{start} (got {groups} groups of train.batch_size {batch}); {ways} would do");
+            format!("{start} (got {groups} groups for train.batch_size {batch}); {ways} would do");
         assert_eq!(found, [expected], "{overrides:?}");
         // Each recommendation is valid.
         for way in ways.split(" or ") {
@@ -131,7 +133,7 @@ fn of_two_ways_to_give_the_groups_the_last_one_applies_and_both_at_once_are_refu
     );
     assert_eq!(of(rows, &["simdino.group_rows=null", "simdino.rate_groups=4"]), (4, None));
     let both =
-        "simdino.group_rows and simdino.rate_groups: they exclude each other; give one of them";
+        "simdino.group_rows and simdino.rate_groups: mutually exclusive; give only one of them";
     assert_eq!(problems("data: {path: a}\nsimdino: {rate_groups: 2, group_rows: 16}", &[]), [both]);
     let overrides = ["simdino.group_rows=16", "simdino.rate_groups=4"];
     assert_eq!(problems("data: {path: a}", &overrides), [both]);

@@ -10,29 +10,42 @@ use super::suite::{Probes, TEST, TRAIN};
 pub fn describe(probes: &Probes, plan: &Plan) -> Vec<String> {
     let images = |number: usize| {
         let images = &probes.images[number];
-        format!("{} images of {}", images.set.len(), images.path)
+        format!("{} images in {}", images.set.len(), images.path)
     };
     let config = &probes.config;
     let mut lines = Vec::new();
     let mut line = |every, what: String| lines.push(format!("{what}: {}", when(plan, every)));
     if config.knn_is_on() {
-        line(config.every_epochs, format!("k-NN, {} by {}", images(TEST), images(TRAIN)));
+        line(config.every_epochs, format!(
+            "k-NN, tested on {}, with neighbors from {}",
+            images(TEST),
+            images(TRAIN)
+        ));
     }
     if config.logistic_is_on() {
-        let what = format!("logistic regression, {} by {}", images(TEST), images(TRAIN));
+        let what = format!(
+            "logistic regression, tested on {}, trained on {}",
+            images(TEST),
+            images(TRAIN)
+        );
         line(config.logistic.every_epochs, what);
     }
     if let Some(number) = probes.rank {
-        line(config.rank.every_epochs, format!("effective rank and dimension, {}", images(number)));
+        line(config.rank.every_epochs, format!(
+            "effective rank and dimension of {}",
+            images(number)
+        ));
     } else if config.knn_is_on() {
-        line(config.every_epochs, format!("effective rank and dimension, {}", images(TRAIN)));
+        line(config.every_epochs, format!("effective rank and dimension of {}", images(TRAIN)));
     }
     if let Some(segmentation) = &probes.segmentation {
         let [train, test] = segmentation
             .data()
-            .map(|data| format!("{} images of {}", count(&data), data.set.path().display()));
+            .map(|data| format!("{} images in {}", count(&data), data.set.path().display()));
         let side = segmentation.config.side;
-        let what = format!("segmentation at {side} pixels, {test} by {train}");
+        let what = format!(
+            "segmentation at {side} pixels, tested on {test}, with neighbors from {train}"
+        );
         line(config.segment.every_epochs, what);
     }
     lines
@@ -51,7 +64,7 @@ fn when(plan: &Plan, every: Option<EveryEpochs>) -> String {
                 1 => "step".to_owned(),
                 steps => format!("{steps} steps"),
             };
-            format!("at step 0, every {every}, and at step {last}: {} times", steps.len())
+            format!("at step 0, every {every}, and at step {last} ({} times)", steps.len())
         }
         _ => {
             let steps: Vec<String> = steps.iter().map(u64::to_string).collect();

@@ -51,7 +51,7 @@ impl<'a> StepFeatures<'a> {
         let sentence = |(images, found): (&Images, &OnceCell<FeatureSet>)| {
             let broken = &found.get()?.broken;
             let (key, path, total) = (images.key, &images.path, images.set.len());
-            let about = format!("{key}: {} of {total} images of {path}", broken.len());
+            let about = format!("{key}: {} of {total} images in {path}", broken.len());
             left_out(&about, broken)
         };
         self.images.iter().zip(&self.found).filter_map(sentence).collect()
@@ -62,5 +62,5 @@ impl<'a> StepFeatures<'a> {
 pub fn left_out(about: &str, broken: &[data::loader::BrokenImage]) -> Option<String> {
     let first = broken.first()?;
     let (name, reason) = (&first.name, &first.reason);
-    Some(format!("{about} could not be read and are left out; the first: {name}: {reason}"))
+    Some(format!("{about} could not be read and will be skipped; the first is {name}: {reason}"))
 }

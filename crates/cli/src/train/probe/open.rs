@@ -148,14 +148,15 @@ impl Opening<'_> {
         let (probe, labeled) = (&self.config.probe, train.num_labeled());
         if probe.knn_is_on() && probe.k > labeled {
             self.opened.notices.push(format!(
-                "probe.k is {}, but only {labeled} images of probe.train_path have a label: all of them are neighbors",
+                "probe.k is {}, but only {labeled} images of probe.train_path have labels, so all \
+                 of them are neighbors",
                 probe.k
             ));
         }
         if probe.logistic_is_on() && labeled < LEAST_OF_REGRESSION {
             return Err(Failure::failed(format!(
-                "probe.train_path: {labeled} labeled images are too few for probe.logistic, which holds a \
-                 tenth of them out: give {LEAST_OF_REGRESSION} or more"
+                "probe.train_path: {labeled} labeled images are too few for probe.logistic, which \
+                 holds out a tenth of them: at least {LEAST_OF_REGRESSION} are needed"
             )));
         }
         Ok(())
@@ -189,7 +190,7 @@ impl Opening<'_> {
         let Images { key, path, set } = &self.images[number];
         match set.len() {
             0 | 1 => Err(Failure::failed(format!(
-                "{key}: probe.rank needs 2 images or more (got {} of {path})",
+                "{key}: probe.rank needs at least 2 images (got {} in {path})",
                 set.len()
             ))),
             _ => Ok(number),
@@ -227,7 +228,7 @@ impl Opening<'_> {
         }
         if used > segment.memory {
             return Err(Failure::failed(format!(
-                "probe.segment.memory: must hold a patch of each of the {used} images of \
+                "probe.segment.memory: must be at least {used}, one patch per image of \
                  probe.segment.images (got {})",
                 segment.memory
             )));

@@ -78,7 +78,7 @@ impl Segmentation {
         let sentence = |(key, data, broken): &(&str, &DenseData, &Vec<_>)| {
             let (path, total) = (data.set.path().display(), count(data));
             let about =
-                format!("probe.segment.{key}: {} of {total} images of {path}", broken.len());
+                format!("probe.segment.{key}: {} of {total} images in {path}", broken.len());
             left_out(&about, broken)
         };
         Ok((score.miou, broken.iter().filter_map(sentence).collect()))

@@ -98,8 +98,8 @@ impl Probes {
         match result {
             Ok(result) => Ok(vec![("probe/logistic_top1", result.top1)]),
             Err(Error::TooFewToChoose { images }) => Err(format!(
-                "probe.train_path: probe.logistic holds a tenth of the {images} labeled images out, and the \
-                 others need two classes: give more images"
+                "probe.train_path: probe.logistic holds out a tenth of the {images} labeled \
+                 images, and the rest must have at least two classes: add images"
             )
             .into()),
             Err(error) => Err(error.into()),

@@ -89,7 +89,7 @@ fn measured(
     config: &InContextConfig,
     subject: &DenseSubject,
 ) -> Result<Scored> {
-    let bar = progress(train.set.len(), "images put into memory");
+    let bar = progress(train.set.len(), "images added to memory");
     let memory = Memory::new(network, train, config, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);

@@ -76,7 +76,8 @@ impl Labels {
         };
         meaning.options()?.ok_or_else(|| {
             Failure::usage(
-                "--preset, --classes, --label-map or --palette must say what label values mean",
+                "the meaning of the label values is unknown: give --preset, --classes, \
+                 --label-map, or --palette",
             )
         })
     }

@@ -37,7 +37,7 @@ pub fn skipped(role: &str, broken: &[BrokenImage]) -> Option<String> {
     let first = broken.first()?;
     let (count, name, reason) = (broken.len(), &first.name, &first.reason);
     Some(format!(
-        "{count} {role} images could not be used and are left out; the first: {name}: {reason}"
+        "skipped {count} of the {role} images; the first is {name}: {reason}"
     ))
 }
 
@@ -117,7 +117,7 @@ pub fn record(
     let empty: Vec<String> =
         per_class.filter(|(_, class)| class.pixels == 0).map(|(class, _)| name(class)).collect();
     if !empty.is_empty() {
-        record.note(&format!("no pixel of the test images has the classes {}", empty.join(", ")));
+        record.note(&format!("classes without a pixel in the test images: {}", empty.join(", ")));
     }
     Ok(record)
 }

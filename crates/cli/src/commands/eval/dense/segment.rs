@@ -162,7 +162,7 @@ impl Task<'_> {
             })?;
         bar.finish_and_clear();
         if report.resumed_at > 0 {
-            note(&format!("training of the head went on at iteration {}", report.resumed_at));
+            note(&format!("training of the head resumed at iteration {}", report.resumed_at));
         }
         let segmenter = LinearSegmenter { network, head, config: config.clone() };
         let picture = subject.picture.is_some();

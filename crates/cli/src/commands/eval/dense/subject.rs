@@ -123,7 +123,7 @@ impl DenseImages {
         let missing: Vec<&str> = missing.into_iter().flatten().collect();
         if !missing.is_empty() {
             return Err(Failure::usage(format!(
-                "segmentation needs two sets of images and their label images: give {}, too",
+                "segmentation needs training and test images with their label images: also give {}",
                 missing.join(", ")
             )));
         }

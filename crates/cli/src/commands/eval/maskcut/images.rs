@@ -49,7 +49,7 @@ impl ImageSet {
             if !file.is_file() {
                 let (file, truth) = (file.display(), path.display());
                 return Err(Failure::failed(format!(
-                    "{file}: there is no such image, which {truth} names"
+                    "{file}: no such image, although {truth} lists it"
                 )));
             }
             check_header(&file, image)?;
@@ -112,7 +112,7 @@ fn say_unlisted(folder: &Path, truth: &Path, listed: usize) {
     let all = images_in(folder).map_or(0, |files| files.len());
     if all > listed {
         note(&format!(
-            "{} of {all} images in {} are not in {} and are left out",
+            "skipped {} of the {all} images in {}, because {} does not list them",
             all - listed,
             folder.display(),
             truth.display()
@@ -133,7 +133,7 @@ fn check_header(file: &Path, image: &Image) -> Result<()> {
 
 fn other_size(file: &Path, image: &Image, (width, height): (u32, u32)) -> Failure {
     Failure::failed(format!(
-        "{}: the image has {width} x {height} pixels, but the ground truth says {} x {}",
+        "{}: the image is {width} x {height} pixels, but the ground truth says {} x {}",
         file.display(),
         image.width,
         image.height
