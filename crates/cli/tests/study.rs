@@ -34,7 +34,7 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     // The dry run names what will fail.
     let listed = bench.ok(&["study", "grid.yaml", "--dry-run"]);
     for line in listed.lines() {
-        assert_eq!(line.contains("wrong: "), !line.starts_with("held"), "{line}");
+        assert_eq!(line.contains("invalid: "), !line.starts_with("held"), "{line}");
         assert_eq!(line.contains("nowhere: "), line.starts_with("wrong"), "{line}");
     }
     bench.ok(&["study", "grid.yaml", "--jobs", "2"]);

@@ -276,7 +276,7 @@ fn cell(at: (usize, usize), rows: &[&Row], least: f64) -> Option<Cell> {
         return None;
     }
     let remark = match &knn {
-        _ if collapsed > 0 => format!("{collapsed} of {} fell", rows.len()),
+        _ if collapsed > 0 => format!("{collapsed}/{} collapsed", rows.len()),
         Some(knn) if knn.count > 1 => format!("worst {}", percent(knn.least, 1)),
         _ => String::new(),
     };
@@ -375,7 +375,7 @@ mod tests {
         let rows = [rows, vec![row("a", "64", "0.1", 0.5, false)]].concat();
         let axes = vec!["batch".into(), "lr".into()];
         let page = Study { name: "x".into(), axes, rows }.html();
-        assert!(page.contains("2 of 2 fell") && page.contains("1 of 1 fell"), "{page}");
+        assert!(page.contains("2/2 collapsed") && page.contains("1/1 collapsed"), "{page}");
     }
 
     #[test]
