@@ -174,7 +174,8 @@ mod tests {
         let fails = || Err(Error::Index { index: 0, len: 0 });
         let unlimited = PageCache::new(f64::INFINITY);
         (0..2).for_each(|page| assert!(unlimited.get((0, 0, page), fails).is_err()));
-        assert_eq!((unlimited.kept().pages.len(), unlimited.kept().bytes), (0, 0));
+        let Kept { pages, bytes, .. } = &*unlimited.kept();
+        assert_eq!((pages.len(), *bytes), (0, 0));
         let cache = PageCache::new(1000e-9);
         assert!(cache.get((0, 0, 0), fails).is_err());
         assert!(cache.get((0, 0, 0), || Ok(page(10))).is_ok());
