@@ -1,5 +1,6 @@
 //! Attention in bfloat16 on the CPU against its formulas in fp64. On a processor without AVX-512 BF16, only its
 //! refusal is tested.
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
 use tch::{Device, Kind, Tensor};
 use torch_ext::{cpu_attention, has_cpu_attention};

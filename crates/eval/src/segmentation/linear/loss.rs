@@ -1,6 +1,8 @@
 //! The loss of a segmentation head: cross-entropy of logits that are upsampled to the size of the
 //! labels.
 
+use std::f32::consts::{LN_2, LOG2_E};
+
 use data::dense::IGNORE;
 use rayon::prelude::*;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -254,11 +256,11 @@ fn exponentials(values: &mut [f32], most: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
     /// Coefficients of 2^x on [-0.5, 0.5], from the highest (Cephes, exp2f).
     const POWERS: [f32; 6] =
-        [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 0.240_226_48, 0.693_147_2];
+        [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 0.240_226_48, LN_2];
     let mut sums = [0.0; LANES];
     for values in lanes_mut(values) {
         for i in 0..LANES {
-            let x = (values[i] - most) * std::f32::consts::LOG2_E;
+            let x = (values[i] - most) * LOG2_E;
             let x = if x < -126.0 { -126.0 } else { x };
             let shifted = x + ROUND;
             let fraction = x - (shifted - ROUND);
