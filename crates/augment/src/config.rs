@@ -168,8 +168,8 @@ impl AugmentConfig {
             if values.len() != channels {
                 let got = values.len();
                 let problem = format!(
-                    "needs a value for each of {channels} channels (got {got}); `simdino data check \
-                     --channels {channels} --stats` prints them"
+                    "needs one value for each of the {channels} channels (got {got}); `simdino \
+                     data check --channels {channels} --stats` prints them"
                 );
                 problems.push((key, problem));
             }
@@ -194,8 +194,8 @@ impl AugmentConfig {
         let (key, _) = strengths.into_iter().find(|&(_, strength)| strength > 0.0)?;
         (channels != 3).then(|| {
             let problem = format!(
-                "needs red, green and blue, and images have {channels} channels: set \
-                 augment.saturation, augment.hue and augment.gray_prob to 0"
+                "needs RGB images, but the images have {channels} channels: set \
+                 augment.saturation, augment.hue, and augment.gray_prob to 0"
             );
             (key, problem)
         })

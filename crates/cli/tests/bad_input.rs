@@ -99,7 +99,7 @@ fn too_many_broken_images_are_found_by_a_dry_run() {
     }
     bench.ok(&[&dry[..], &["data.max_bad_fraction=0.5"]].concat());
     let message = bench.fails(1, &["train", "tiny.yaml", "train.checkpoint_every=100"]);
-    assert!(message.contains("`simdino data check` names all of them"), "{message}");
+    assert!(message.contains("`simdino data check` lists all of them"), "{message}");
     // The next run may replace one that stopped so early, because nothing is lost.
     fs::remove_dir_all(broken).unwrap();
     let output = bench.run(&["train", "tiny.yaml"]);

@@ -129,11 +129,11 @@ fn what_does_not_fit_the_channels_is_said() {
     scenes(&bench.path("scenes"), 5);
     let message = bench.fails(2, &["train", "tiny.yaml", "model.in_channels=5"]);
     for part in [
-        "augment.saturation: needs red, green and blue, and images have 5 channels: set \
-         augment.saturation, augment.hue and augment.gray_prob to 0",
-        "augment.mean: needs a value for each of 5 channels (got 3); `simdino data check --channels 5 \
-         --stats` prints them",
-        "augment.std: needs a value for each of 5",
+        "augment.saturation: needs RGB images, but the images have 5 channels: set \
+         augment.saturation, augment.hue, and augment.gray_prob to 0",
+        "augment.mean: needs one value for each of the 5 channels (got 3); `simdino data check \
+         --channels 5 --stats` prints them",
+        "augment.std: needs one value for each of the 5",
     ] {
         assert!(message.contains(part), "{part:?} is not in {message:?}");
     }
@@ -144,7 +144,7 @@ fn what_does_not_fit_the_channels_is_said() {
     let message = bench.fails(2, &wrong);
     assert!(
         message.contains(
-            "data.value_range: give one pair for all channels or one for each of 5 (got 2)"
+            "data.value_range: needs one pair for all channels or one for each of the 5 channels"
         ),
         "{message}"
     );
@@ -154,15 +154,15 @@ fn what_does_not_fit_the_channels_is_said() {
     assert!(
         bench
             .fails(2, &wrong)
-            .contains("data.source: drawn images are RGB (model.in_channels is 5)")
+            .contains("data.source: synthetic images are RGB, so model.in_channels must be 3")
     );
     // Images with another number of channels count as broken, with that reason.
     let four = tiff(4, |x, y, c| x + y + c);
     fs::write(bench.path("scenes/field/four.tif"), four).unwrap();
     let check = ["data", "check", "scenes", "--channels", "5"];
     let table = bench.ok(&check);
-    assert!(table.contains("four.tif: tiff image of 4 channels, where 5 are asked for"), "{table}");
-    assert!(table.contains("(2nd and 98th percentiles, for data.value_range)"), "{table}");
+    assert!(table.contains("four.tif: tiff image with 4 channels (expected 5)"), "{table}");
+    assert!(table.contains("2nd and 98th percentiles, for data.value_range"), "{table}");
     let json: Value = serde_json::from_str(&bench.ok(&[&check[..], &["--json"]].concat())).unwrap();
     let percentiles = json["value_percentiles"].as_array().unwrap();
     assert_eq!(percentiles.len(), 5);

@@ -205,9 +205,9 @@ fn sources_are_mixed_by_weight() {
     // Another weight changes the order of images, so the run cannot continue.
     with("{path: images/images, weight: 2}, {path: shards, weight: 1}");
     let message = bench.fails(1, &["train", "mix.yaml", "--resume", "auto"]);
-    assert!(message.contains("the images of data.path are not the same"), "{message}");
+    assert!(message.contains("the images of data.path have changed"), "{message}");
     with("{path: images/images, weight: 3}, {path: shards}");
-    fails(&bench, 2, &run, &["data.mix", "give all sources a weight or none"]);
+    fails(&bench, 2, &run, &["data.mix", "set the weight of all sources or of none"]);
     with("{path: images/images}, {path: nowhere}");
     fails(
         &bench,

@@ -203,12 +203,12 @@ fn bad_input_is_a_sentence_or_a_right_result() {
             ("unlabeled", "test", "the training images have no labels"),
             ("cats", "test", "the training images have no labels"),
             ("two", "unlabeled", "the test images have no labels"),
-            ("one_class.csv", "test", "the 5 labeled training images are all of one class"),
-            ("one_image.csv", "test", "the 1 labeled training images are all of one class"),
+            ("one_class.csv", "test", "the 5 labeled training images all belong to one class"),
+            ("one_image.csv", "test", "the 1 labeled training images all belong to one class"),
             (
                 "two",
                 "other",
-                "classes of the test set that the train set does not have: cow, horse",
+                "the test set has classes that the training set does not have: cow, horse",
             ),
         ] {
             let message = fails(&bench, 1, &args(train, test));

@@ -313,9 +313,9 @@ fn labels_that_cannot_be_learned_are_refused_at_the_start() {
             "few",
             "few",
             "probe.max_train=1",
-            "probe.train_path: the 1 labeled training images are all",
+            "probe.train_path: the 1 labeled training images all",
         ),
-        ("few", "images/images", "", "probe.test_path: classes of the test set that the train"),
+        ("few", "images/images", "", "probe.test_path: the test set has classes that the train"),
         ("few", "few", logistic, "probe.train_path: 4 labeled images are too few"),
     ] {
         let paths = [format!("probe.train_path={train}"), format!("probe.test_path={test}")];
@@ -340,7 +340,7 @@ fn images_that_cannot_be_measured_are_refused_at_the_start() {
     refused(&bench, &rank, (1, few), false);
     for (word, code, expected, begun) in [
         ("probe.segment.test_labels=null", 2, "probe.segment.test_labels: required", false),
-        ("probe.segment.preset=camvid", 2, "probe.segment.classes: give one of preset, ", false),
+        ("probe.segment.preset=camvid", 2, "probe.segment.classes: set exactly one of ", false),
         ("probe.segment.labels=flat", 1, "probe.segment.images: ", false),
         ("probe.segment.test_images=nowhere", 1, "probe.segment.test_images: ", false),
         ("probe.segment.memory=4", 1, "probe.segment.memory: must be at least 5, one patch", false),

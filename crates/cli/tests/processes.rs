@@ -218,7 +218,7 @@ fn a_process_that_waits_for_others_says_so() {
     let (said, waiting) = (stderr(&output), "waiting for 3 other processes at 127.0.0.1:");
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.starts_with(&format!("simdino: {waiting}{port}\n")), "{said}");
-    assert!(said.contains("processes 1, 2, 3 did not come"), "{said}");
+    assert!(said.contains("processes 1, 2, 3 did not join"), "{said}");
 }
 
 #[test]
@@ -292,9 +292,9 @@ fn a_meeting_place_that_is_none_is_one_sentence() {
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let taken = silent.local_addr().unwrap().port();
     for (rank, place, words) in [
-        (1, ("127.0.0.1", taken), "what listens there does not answer"),
-        (0, ("127.0.0.1", taken), "another program listens at this port already"),
-        (1, ("127.0.0.1", free_port()), "nobody is reached there"),
+        (1, ("127.0.0.1", taken), "the program listening there does not reply"),
+        (0, ("127.0.0.1", taken), "another program is already listening on this port"),
+        (1, ("127.0.0.1", free_port()), "cannot connect"),
         (1, ("no host", 29_500), "no host has no address"),
     ] {
         let args = ["train", "tiny.yaml", "run.timeout_s=4"];

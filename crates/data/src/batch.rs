@@ -62,7 +62,7 @@ impl BatchGeometry {
             }
         }
         if rank >= world_size {
-            let text = format!("rank {rank} of a world of {world_size} processes does not exist");
+            let text = format!("rank {rank} is out of range for a world size of {world_size}");
             return problem("rank", text);
         }
         let parts = accumulate.saturating_mul(world_size);
@@ -122,8 +122,8 @@ mod tests {
         for (refused, named) in [
             (of(0, 1, 0, 1), "train.batch_size"),
             (of(8, 0, 0, 1), "train.accumulate"),
-            (of(8, 1, 2, 2), "rank 2 of a world of 2"),
-            (of(8, 1, 0, 0), "rank 0 of a world of 0"),
+            (of(8, 1, 2, 2), "rank 2 is out of range for a world size of 2"),
+            (of(8, 1, 0, 0), "rank 0 is out of range for a world size of 0"),
             (of(8, 3, 0, 1), "3 micro-batches"),
             (of(8, 2, 0, 3), "6 = 2 micro-batches x 3 processes (got 8)"),
             (of(8, usize::MAX, 0, 1), "train.batch_size"),

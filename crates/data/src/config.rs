@@ -179,7 +179,10 @@ impl DataConfig {
         check.extend(self.validate_mix().map(|problem| ("mix", problem)));
         check.extend(self.validate_pixels().map(|problem| ("value_range", problem)));
         check.that("source", self.channels == 3 || !self.draws(), || {
-            format!("drawn images are RGB (model.in_channels is {})", self.channels)
+            format!(
+                "synthetic images are RGB, so model.in_channels must be 3 (got {})",
+                self.channels
+            )
         });
         if synthetic {
             check.at_least("synthetic.count", self.synthetic.count, 1);
@@ -239,7 +242,8 @@ impl DataConfig {
         let (pairs, channels) = (self.value_range.len(), self.channels);
         if pairs > 1 && pairs != channels {
             return Some(format!(
-                "give one pair for all channels or one for each of {channels} (got {pairs})"
+                "needs one pair for all channels or one for each of the {channels} channels (got \
+                 {pairs})"
             ));
         }
         let bad = |[low, high]: &[f64; 2]| !(low < high && low.is_finite() && high.is_finite());
@@ -257,7 +261,7 @@ impl DataConfig {
             return Some("every source needs a path".into());
         }
         if weighted != 0 && weighted != self.mix.len() {
-            return Some("give all sources a weight or none".into());
+            return Some("set the weight of all sources or of none".into());
         }
         self.mix.iter().any(bad).then(|| "every weight must be greater than 0".into())
     }

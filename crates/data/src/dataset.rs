@@ -208,7 +208,7 @@ impl Dataset {
             }
             Payload::Pixels(image) => {
                 let (found, expected) = (image.channels(), self.pixels.channels);
-                return Err(decode::Error::Channels { format: "drawn", found, expected }.into());
+                return Err(decode::Error::Channels { format: "synthetic", found, expected }.into());
             }
         };
         Ok(Decoded { image: self.large_enough(decoded.image)?, ..decoded })

@@ -52,8 +52,8 @@ pub enum Error {
     },
     /// A shard differs from the one that was listed.
     #[error(
-        "shard {path} has changed since it was listed ({problem}): if that was meant, start anew, \
-         and if it has an index, write that anew with `simdino data index`",
+        "shard {path} has changed since it was listed ({problem}): if this was intended, rebuild \
+         its index (if it has one) with `simdino data index`, and start over",
         path = .path.display()
     )]
     ShardChanged {
@@ -75,7 +75,7 @@ pub enum Error {
     },
     /// There is no space for the images of a compressed shard.
     #[error(
-        "cannot decompress {path} into {folder}: set data.spill_dir to a folder with more room, \
+        "cannot decompress {path} into {folder}: set data.spill_dir to a folder with more space, \
          raise data.shard_cache_gb, or gunzip the shards (plain .tar files are read in place)",
         path = .path.display(), folder = .folder.display()
     )]
@@ -89,9 +89,9 @@ pub enum Error {
     },
     /// The process may not open another file for the images of a compressed shard.
     #[error(
-        "cannot decompress {path}, because too many files are open, one for each compressed shard that \
-         does not fit in memory: raise their number with `ulimit -n`, raise data.shard_cache_gb, or gunzip \
-         the shards (plain .tar files are read in place)",
+        "cannot decompress {path}, because too many files are open, one for each compressed \
+         shard that does not fit in memory: raise the limit with `ulimit -n`, raise \
+         data.shard_cache_gb, or gunzip the shards (plain .tar files are read in place)",
         path = .path.display()
     )]
     SpillFiles {
@@ -117,7 +117,7 @@ pub enum Error {
         problem: String,
     },
     /// An index is out of range.
-    #[error("image {index} was asked for but there are {len}")]
+    #[error("image index {index} is out of range for a dataset of size {len}")]
     Index {
         /// The requested index.
         index: usize,
@@ -155,8 +155,8 @@ pub enum Error {
     },
     /// No memory is available for the crops of a batch.
     #[error(
-        "no memory for {bytes} bytes of crops (lower data.prefetch, or train.batch_size over \
-         train.accumulate)"
+        "cannot allocate {bytes} bytes for crops: lower data.prefetch or train.batch_size, or \
+         raise train.accumulate"
     )]
     BatchMemory {
         /// Number of bytes requested.
@@ -181,8 +181,8 @@ pub enum Error {
     /// More images are broken than `data.max_bad_fraction` allows.
     #[error(
         "{broken} of the first {read} images read are broken, more than data.max_bad_fraction = \
-         {max_bad_fraction} allows; the first is {first} ({reason}): `simdino data check` names all of \
-         them; repair or remove them, or raise data.max_bad_fraction",
+         {max_bad_fraction} allows; the first is {first} ({reason}): `simdino data check` lists \
+         all of them; repair or remove them, or raise data.max_bad_fraction",
         first = printable(.first)
     )]
     TooManyBroken {
@@ -199,8 +199,8 @@ pub enum Error {
     },
     /// An image and all of its replacements are broken.
     #[error(
-        "no readable image found in {tried} tries for one place of a batch; the first broken one \
-         is {first} ({reason}): check the dataset",
+        "found no readable image for a place in a batch (tried {tried}); the first broken image is \
+         {first} ({reason}): run `simdino data check`",
         first = printable(.first)
     )]
     NoReadableImage {
@@ -212,7 +212,7 @@ pub enum Error {
         reason: String,
     },
     /// The dataset was stopped while a loader waited for images.
-    #[error("asked to stop while waiting for images")]
+    #[error("interrupted while waiting for images")]
     Interrupted,
     /// A worker thread panicked or could not be started.
     #[error("a data worker failed: {message}")]
@@ -255,6 +255,6 @@ mod tests {
     fn an_end_of_line_in_a_name_does_not_end_the_sentence() {
         let reason = "empty".to_owned();
         let error = Error::NoReadableImage { tried: 3, first: "a\n.jpg".to_owned(), reason };
-        assert!(error.chain().ends_with(r"is a\n.jpg (empty): check the dataset"), "{error}");
+        assert!(error.chain().ends_with(r"a\n.jpg (empty): run `simdino data check`"), "{error}");
     }
 }

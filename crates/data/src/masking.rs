@@ -56,7 +56,7 @@ impl MaskConfig {
         check.at_least("min_patches", self.min_patches, 1);
         let aspect = self.min_aspect;
         check.that("min_aspect", aspect > 0.0 && aspect <= 1.0, || {
-            format!("must be above 0, to 1 (got {aspect})")
+            format!("must be greater than 0 and at most 1 (got {aspect})")
         });
         check.problems()
     }

@@ -83,7 +83,7 @@ impl Sampler {
         };
         let most = parts.iter().map(|part| part.len).fold(len, usize::max);
         if u32::try_from(most).is_err() {
-            let problem = format!("at most {} images (got {most})", u32::MAX);
+            let problem = format!("must have at most {} images (got {most})", u32::MAX);
             return Err(Error::Config { key: "data.path", problem });
         }
         let tables = most <= LARGEST_TABLE;

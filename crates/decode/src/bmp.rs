@@ -82,7 +82,9 @@ fn read_runs(bytes: &[u8], kind: Runs) -> Result<DynamicImage, Failure> {
     let decoder = BmpDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.total_bytes())?;
-    let palette = decoder.get_palette().ok_or_else(|| broken("runs without a palette"))?;
+    let palette = decoder.get_palette().ok_or_else(|| broken(
+        "run-length encoding without a palette"
+    ))?;
     let place = bytes.get(PLACE..).and_then(<[u8]>::first_chunk).ok_or(Failure::Truncated)?;
     let data = bytes.get(u32::from_le_bytes(*place) as usize..).ok_or(Failure::Truncated)?;
     let indices = Indices::new(width as usize, height as usize).filled(data, kind)?;
@@ -94,7 +96,7 @@ fn read_runs(bytes: &[u8], kind: Runs) -> Result<DynamicImage, Failure> {
         }
     }
     let image = RgbImage::from_raw(width, height, pixels);
-    Ok(image.ok_or_else(|| broken("another number of pixels than announced"))?.into())
+    Ok(image.ok_or_else(|| broken("the wrong number of pixels"))?.into())
 }
 
 /// Palette indices, row by row, and the position of the next one.
@@ -133,7 +135,7 @@ impl Indices {
                         }
                     };
                     if self.x + count > self.width {
-                        return Err(broken("colors behind the end of a row"));
+                        return Err(broken("colors beyond the end of a row"));
                     }
                     self.put(colors.into_iter().take(count));
                     // Runs are padded to an even number of bytes.
@@ -165,7 +167,7 @@ impl Indices {
     fn skip(&mut self, right: usize, up: usize) -> Result<(), Failure> {
         (self.x, self.y) = (self.x + right, self.y + up);
         if self.x > self.width || self.y >= self.height {
-            return Err(broken("a step behind the end of a row or of the picture"));
+            return Err(broken("a skip beyond the end of a row or of the image"));
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ pub enum Error {
     #[error("the file is empty (0 bytes)")]
     Empty,
     /// The bytes are not an image of a supported format.
-    #[error("not an image: the content is none of JPEG, PNG, WebP, TIFF, BMP")]
+    #[error("not an image: the content is not JPEG, PNG, WebP, TIFF, or BMP")]
     UnknownFormat,
     /// The decoder rejected the bytes.
     #[error("broken {format} image")]
@@ -43,7 +43,7 @@ pub enum Error {
         max_pixels: u64,
     },
     /// The number of channels differs from the requested one.
-    #[error("{format} image of {found} channels, where {expected} are asked for")]
+    #[error("{format} image with {found} channels (expected {expected})")]
     Channels {
         /// Format according to the content.
         format: &'static str,
@@ -54,7 +54,8 @@ pub enum Error {
     },
     /// The image is of a kind that cannot contain class numbers.
     #[error(
-        "a label image must be a PNG of gray values, palette indices or 8-bit RGB, and this is {problem}"
+        "a label image must be a PNG of gray values, palette indices, or 8-bit RGB, but this is \
+         {problem}"
     )]
     Labels {
         /// What it is instead.

@@ -87,7 +87,7 @@ fn read_png(bytes: &[u8]) -> Result<LabelImage> {
             LabelPixels::Colors(rows.flat_map(|row| row.as_chunks::<3>().0).copied().collect())
         }
         (color, depth) => {
-            let problem = format!("a PNG of the kind {color:?} with {} bits", depth as u8);
+            let problem = format!("a PNG of type {color:?} with {} bits", depth as u8);
             return Err(Error::Labels { problem });
         }
     };

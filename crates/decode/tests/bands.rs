@@ -73,7 +73,7 @@ fn another_number_of_channels_is_named() {
     ] {
         let error = decode_as(&file(&format!("{name}.tif")), &pixels(wanted, &[])).unwrap_err();
         assert!(matches!(error, Error::Channels { .. }), "{name}: {error:?}");
-        let text = format!("tiff image of {found} channels, where {wanted} are asked for");
+        let text = format!("tiff image with {found} channels (expected {wanted})");
         assert_eq!(error.to_string(), text, "{name}");
     }
 }

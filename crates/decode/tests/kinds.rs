@@ -96,9 +96,9 @@ fn what_no_run_sets_has_the_first_color() {
 fn runs_that_lead_nowhere_are_refused() {
     for (data, reason) in [
         (&[4, 1, 0, 0, 2, 1, 0, 1][..], "end before the last pixel"),
-        (&[0, 2, 5, 0, 1, 1], "a step behind"),
-        (&[0, 2, 0, 2, 1, 1], "a step behind"),
-        (&[2, 1, 0, 3, 1, 1, 1, 0], "colors behind"),
+        (&[0, 2, 5, 0, 1, 1], "a skip beyond"),
+        (&[0, 2, 0, 2, 1, 1], "a skip beyond"),
+        (&[2, 1, 0, 3, 1, 1, 1, 0], "colors beyond"),
     ] {
         let error = decode(&runs(8, data)).unwrap_err();
         let source = std::error::Error::source(&error).unwrap().to_string();

@@ -27,7 +27,7 @@ pub enum Error {
         first: String,
     },
     /// Another process that shares the evaluation has failed.
-    #[error("another process failed at its share of the evaluation; its message says why")]
+    #[error("another process failed in its part of the evaluation; see its message")]
     Elsewhere,
     /// A set has no labels, but labels are required.
     #[error(
@@ -38,15 +38,18 @@ pub enum Error {
         set: &'static str,
     },
     /// All training images belong to one class.
-    #[error("the {count} labeled training images are all of one class: nothing to tell apart")]
+    #[error(
+        "the {count} labeled training images all belong to one class: at least two classes are \
+         needed"
+    )]
     OneClass {
         /// Number of labeled training images.
         count: usize,
     },
     /// One set names its classes and the other numbers them, so they cannot be matched.
     #[error(
-        "the {named} set names its classes and the {numbered} set numbers them: list both with names, \
-         or both with numbers"
+        "the {named} set names its classes, but the {numbered} set numbers them: use names or \
+         numbers for both"
     )]
     NamesAndNumbers {
         /// The set with names.
@@ -56,8 +59,8 @@ pub enum Error {
     },
     /// The test set has classes that the training set lacks.
     #[error(
-        "classes of the test set that the train set does not have: {classes}; both must name \
-         their classes alike"
+        "the test set has classes that the training set does not have: {classes}; both must use \
+         the same classes"
     )]
     ClassMismatch {
         /// The classes, as a comma-separated list.
@@ -65,7 +68,8 @@ pub enum Error {
     },
     /// Two sets of features have different widths.
     #[error(
-        "train features are {train} wide but test features {test}: use the same model for both"
+        "training features have width {train}, but test features have width {test}: use the same \
+         model for both"
     )]
     Width {
         /// Width of the training features.
@@ -96,14 +100,15 @@ pub enum Error {
         total: i64,
     },
     /// Every pixel of the label images to learn from is ignored.
-    #[error("every pixel of the label images to learn from is ignored")]
+    #[error("every pixel of the training label images is ignored")]
     NothingLabeled,
     /// Every pixel of the label images to compare predictions with is ignored.
-    #[error("every pixel of the label images that predictions are compared with is ignored")]
+    #[error("every pixel of the scored label images is ignored")]
     NothingToScore,
     /// No depth is in range.
     #[error(
-        "no depth of any image is between {least} and {most} m: check the divisor of the depth maps and the largest depth"
+        "no depth of any image is between {least} and {most} m: check the divisor of the depth \
+         maps and the maximum depth"
     )]
     NoDepths {
         /// Smallest depth in meters.
@@ -137,10 +142,10 @@ pub enum Error {
         problem: String,
     },
     /// No query has a positive.
-    #[error("no query has an image that should be found")]
+    #[error("no query has a matching image in the ground truth")]
     NoPositives,
     /// A folder has no image files.
-    #[error("{}: no image files there", path.display())]
+    #[error("{}: contains no image files", path.display())]
     NoImageFiles {
         /// The folder.
         path: PathBuf,
@@ -202,7 +207,8 @@ pub enum Error {
     Model(#[from] model::Error),
     /// There are too few training images to hold some out for choosing `C`.
     #[error(
-        "{images} labeled training images are too few to choose C on a part of them: give one C"
+        "{images} labeled training images are too few to hold some out for choosing C: give a \
+         single C"
     )]
     TooFewToChoose {
         /// Number of labeled training images.
@@ -210,14 +216,18 @@ pub enum Error {
     },
     /// There are too few training images to hold some out for a linear probe.
     #[error(
-        "{images} labeled training images are too few to hold a tenth out: choose on the test images"
+        "{images} labeled training images are too few to hold out a tenth: choose on the test \
+         images"
     )]
     TooFewToHoldOut {
         /// Number of labeled training images.
         images: usize,
     },
     /// No image of a batch could be read, although all could be read before.
-    #[error("none of the {count} images of a batch could be read, although all could before")]
+    #[error(
+        "none of the {count} images of a batch could be read, although all of them could be read \
+         before"
+    )]
     LostImages {
         /// Number of images.
         count: usize,
@@ -229,7 +239,10 @@ pub enum Error {
         name: String,
     },
     /// A results file is damaged.
-    #[error("{}: the file is damaged; move it away, and the next evaluation creates a new one", path.display())]
+    #[error(
+        "{}: the file is damaged: move or delete it, and the next evaluation creates a new one",
+        path.display()
+    )]
     Results {
         /// The file.
         path: PathBuf,

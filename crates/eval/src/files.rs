@@ -67,7 +67,7 @@ pub fn read_features(path: &Path) -> Result<Tensor> {
     }
     let table = table.to_kind(Kind::Double);
     if f64::try_from(table.isfinite().all())? == 0.0 {
-        return Err(invalid(path, "holds numbers that are not finite".to_owned()));
+        return Err(invalid(path, "contains numbers that are not finite".to_owned()));
     }
     Ok(table)
 }
@@ -87,7 +87,7 @@ pub fn read_features(path: &Path) -> Result<Tensor> {
 pub fn read_feature_set(path: &Path) -> Result<FeatureSet> {
     let features = read_features(path)?.to_kind(Kind::Float);
     if f64::try_from(features.isfinite().all())? == 0.0 {
-        return Err(invalid(path, "holds numbers that are too large for float32".to_owned()));
+        return Err(invalid(path, "contains numbers that are too large for float32".to_owned()));
     }
     let rows = features.size()[0] as usize;
     let is_table = FeatureFormat::of(path) == Some(FeatureFormat::Csv);
@@ -156,7 +156,7 @@ fn only(path: &Path, mut tensors: BTreeMap<String, Tensor>) -> Result<Tensor> {
     {
         return Ok(tensor);
     }
-    Err(invalid(path, "expected a tensor 'features', or one tensor alone".to_owned()))
+    Err(invalid(path, "expected a tensor named 'features', or a single tensor".to_owned()))
 }
 
 /// Reads the columns `f0, f1, ..` of a table with a header.
@@ -171,7 +171,7 @@ fn csv(path: &Path) -> Result<Tensor> {
         for &column in &columns {
             let cell = record.get(column).unwrap_or_default();
             let number = cell.parse().map_err(|_| {
-                invalid(path, format!("row {rows} holds '{cell}' in place of a number"))
+                invalid(path, format!("row {rows} contains '{cell}' instead of a number"))
             })?;
             numbers.push(number);
         }

@@ -180,7 +180,7 @@ fn note_unseen(
         return Err(Error::ClassMismatch { classes: named.collect::<Vec<_>>().join(", ") });
     }
     if unseen > 0 {
-        notes.push(format!("{unseen} test images are of classes without a train image"));
+        notes.push(format!("{unseen} test images belong to classes without training images"));
     }
     Ok(())
 }

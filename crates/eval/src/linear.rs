@@ -309,13 +309,13 @@ impl<'a> LinearProbe<'a> {
     pub fn result(&self) -> Result<LinearResult> {
         let (done, all) = self.progress();
         let Some(best) = self.best.as_ref().filter(|_| done == all) else {
-            let problem = format!("{done} of {all} steps are taken: take the others first");
+            let problem = format!("only {done} of {all} steps are done: finish the others first");
             return Err(Error::Setting { key: "epochs", problem });
         };
         let mut notes = self.notes.clone();
         let diverged = self.heads.diverged();
         if diverged.len() == self.config.heads() && best.heads.iter().all(|&correct| correct == 0) {
-            let problem = "all heads diverged: use smaller ones".to_owned();
+            let problem = "all heads diverged: use smaller rates".to_owned();
             return Err(Error::Setting { key: "rates", problem });
         }
         if !diverged.is_empty() {
@@ -324,14 +324,15 @@ impl<'a> LinearProbe<'a> {
                 .map(|&head| self.head(head))
                 .map(|(_, rate)| rate.to_string())
                 .collect();
-            notes.push(format!("heads that diverged, by rate: {}", rates.join(", ")));
+            notes.push(format!("diverged heads, by learning rate: {}", rates.join(", ")));
         }
         let chose = self.held_out.as_ref().unwrap_or(&self.test);
         let chosen = self.config.heads() > 1 || self.config.reported == Reported::BestEpoch;
         if self.held_out.is_none() && chosen {
             notes.push(
-                "the test images chose the head and the epoch, as for published numbers, so that these \
-                 are a little too high; with --holdout, a tenth of the training images chooses"
+                "the head and the epoch were chosen on the test images, as for published numbers, \
+                 so the scores are slightly optimistic; with --holdout, they are chosen on a tenth \
+                 of the training images"
                     .to_owned(),
             );
         }

@@ -180,7 +180,10 @@ pub fn logistic_shared(
     let solution = problem.and_then(|problem| problem.solve(c, None, config));
     let model = agreed(solution, processes)?.model;
     if !model.converged {
-        notes.push(format!("the fit at C = {c:.1e} stopped after {} iterations", model.iterations));
+        notes.push(format!(
+            "the fit at C = {c:.1e} did not converge in {} iterations",
+            model.iterations
+        ));
     }
     let accuracy = Accuracy::of(&model, &test, classes, config.device);
     Ok(LogisticResult {
@@ -199,11 +202,11 @@ pub fn logistic_shared(
 fn check(config: &LogisticConfig) -> Result<()> {
     let setting = |key, problem: String| Err(Error::Setting { key, problem });
     if config.c.is_empty() || config.c.iter().any(|&c| !c.is_finite() || c <= 0.0) {
-        return setting("c", format!("needs numbers above 0 (got {:?})", config.c));
+        return setting("c", format!("needs numbers greater than 0 (got {:?})", config.c));
     }
     if !(0.0..1.0).contains(&config.held_out) || (config.held_out == 0.0 && config.c.len() > 1) {
         let got = config.held_out;
-        return setting("held_out", format!("must be above 0 and below 1 (got {got})"));
+        return setting("held_out", format!("must be greater than 0 and less than 1 (got {got})"));
     }
     Ok(())
 }
@@ -233,7 +236,7 @@ fn choose(
     }
     if !stopped.is_empty() {
         let (limit, stopped) = (config.max_iterations, stopped.join(", "));
-        notes.push(format!("fits that stopped after {limit} iterations: C = {stopped}"));
+        notes.push(format!("fits that did not converge in {limit} iterations: C = {stopped}"));
     }
     let best = top1.iter().copied().fold(f64::MIN, f64::max);
     let candidates = config.c.iter().zip(&top1).filter(|&(_, &score)| score == best);

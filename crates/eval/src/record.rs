@@ -224,7 +224,10 @@ impl Record {
             }
             self.baselines.insert(name.clone(), metrics.clone());
             if earlier.version != self.version {
-                self.note(&format!("the scores of {name} are by version {}", earlier.version));
+                self.note(&format!(
+                    "the scores of {name} were computed by version {}",
+                    earlier.version
+                ));
             }
         }
     }

@@ -197,7 +197,7 @@ fn check(
         {
             return setting(
                 "blocks",
-                format!("must be 1 to {depth} for this network (got {block})"),
+                format!("must be from 1 to {depth} for this network (got {block})"),
             );
         }
     }

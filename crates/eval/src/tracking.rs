@@ -63,7 +63,7 @@ pub fn track(
 ) -> Result<()> {
     let channels = options.frozen.normalize.mean.len();
     if channels != 3 {
-        let problem = format!("this one has {channels} channels, and videos are RGB");
+        let problem = format!("the network takes {channels} channels, but videos are RGB");
         return Err(Error::Setting { key: "weights", problem });
     }
     let patch =

@@ -258,7 +258,7 @@ fn broken_maps_cost_only_themselves() {
     let estimator = LinearEstimator { network, head: trained, config: config.clone() };
     let evaluated = evaluate(&data(&set), &estimator, &config, &mut || ()).unwrap();
     assert_eq!((evaluated.images, evaluated.broken.len()), (2, 2));
-    assert!(evaluated.broken[1].reason.contains("no pixel"), "{:?}", evaluated.broken);
+    assert!(evaluated.broken[1].reason.contains("no valid pixels"), "{:?}", evaluated.broken);
     // With a wrong divisor, no depth is in range.
     config.max_depth = 0.01;
     let error = head(&config).err().unwrap();

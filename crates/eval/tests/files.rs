@@ -83,10 +83,10 @@ fn what_is_no_table_is_named() {
     bytes.extend((huge.len() as u16).to_le_bytes());
     bytes.extend(huge.as_bytes());
     assert!(words(&file("huge.npy", &bytes)).contains("huge.npy: cannot read it"));
-    assert!(words(&file("a.csv", b"x,y\n1,2\n")).contains("no columns f0"));
+    assert!(words(&file("a.csv", b"x,y\n1,2\n")).contains("no feature columns (f0"));
     assert!(words(&file("a.csv", b"f0,f2\n1,2\n")).contains("has a column f2 but no f1"));
     assert!(words(&file("a.csv", b"f0,f0,f1\n1,2,3\n")).contains("several columns f0"));
-    assert!(words(&file("b.csv", b"f0,f1\n1,x\n")).contains("row 1 holds 'x'"));
+    assert!(words(&file("b.csv", b"f0,f1\n1,x\n")).contains("row 1 contains 'x'"));
     assert!(words(&file("c.csv", b"f0,f1\n")).contains("shape [n, d] (got [0, 2])"));
     assert!(words(&file("d.csv", b"f0,f1\n1,nan\n")).contains("not finite"));
 }
@@ -125,7 +125,7 @@ fn labels_of_numpy_are_read() {
     assert_eq!((read.labels, read.class_names), (vec![None, Some(4)], Vec::new()));
     let problem = || base::error_chain(&read_feature_set(&path).unwrap_err());
     save(&[0, -2]);
-    assert!(problem().contains("a.labels.npy: holds the label -2: use"), "{}", problem());
+    assert!(problem().contains("a.labels.npy: contains the label -2: labels"), "{}", problem());
     save(&[0, 1, 2]);
     assert!(problem().ends_with("has 2 rows, but there are labels for 3"), "{}", problem());
     fs::write(dir.path().join("a.names.csv"), "name,label,class\n").unwrap();
@@ -136,11 +136,11 @@ fn labels_of_numpy_are_read() {
 fn labels_that_contradict_each_other_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     for (name, text, expected) in [
-        ("a.csv", "label,f0\ncat,1\n", "row 1 holds 'cat' in place of a label, an integer"),
+        ("a.csv", "label,f0\ncat,1\n", "row 1 contains 'cat' instead of an integer label"),
         ("b.csv", "label,class,f0\n1,cat,1\n1,dog,2\n", "label 1 is both 'cat' and 'dog'"),
         ("c.csv", "label,class,f0\n1,cat,1\n2,cat,2\n", "class 'cat' has two labels"),
-        ("d.csv", "label,class,f0\n1,cat,1\n2,,2\n", "label 2 has no class, but others have one"),
-        ("e.csv", "f0\n1e300\n", "holds numbers that are too large for float32"),
+        ("d.csv", "label,class,f0\n1,cat,1\n2,,2\n", "label 2 has no class name, but other labels"),
+        ("e.csv", "f0\n1e300\n", "contains numbers that are too large for float32"),
     ] {
         let path = dir.path().join(name);
         fs::write(&path, text).unwrap();

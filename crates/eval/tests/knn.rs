@@ -153,13 +153,13 @@ fn names_beside_numbers_are_refused() {
     train.class_names = vec!["ant".into(), "bee".into()];
     let words = error(&train, &test, &config(&[1], 0.07)).to_string();
     assert!(
-        words.starts_with("the train set names its classes and the test set numbers"),
+        words.starts_with("the train set names its classes, but the test set numbers"),
         "{words}"
     );
     std::mem::swap(&mut train.class_names, &mut test.class_names);
     let words = error(&train, &test, &config(&[1], 0.07)).to_string();
     assert!(
-        words.starts_with("the test set names its classes and the train set numbers"),
+        words.starts_with("the test set names its classes, but the train set numbers"),
         "{words}"
     );
 }

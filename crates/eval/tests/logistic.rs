@@ -167,7 +167,7 @@ fn a_fit_that_is_stopped_says_so() {
     let mut config = one(1.0);
     config.max_iterations = 2;
     let result = logistic(&train, &test, &config).unwrap();
-    assert!(result.notes.iter().any(|note| note.contains("stopped after 2")), "{result:?}");
+    assert!(result.notes.iter().any(|note| note.contains("in 2 iterations")), "{result:?}");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn classes_that_are_missing_cost_only_their_images() {
     let result = logistic(&set(&train, &labels), &set(&test, &test_labels), &one(10.0)).unwrap();
     assert_eq!((result.top1, result.top5), (0.75, 0.75));
     assert!((result.mean_class_accuracy - 2.0 / 3.0).abs() < 1e-12);
-    assert!(result.notes[0].contains("without a train image"), "{:?}", result.notes);
+    assert!(result.notes[0].contains("without training images"), "{:?}", result.notes);
 }
 
 #[test]
@@ -189,8 +189,8 @@ fn what_cannot_be_fitted_is_refused() {
     let labels = Tensor::from_slice(&[0i64, 1, 1]);
     let train = set(&features, &labels);
     let error = |config: &LogisticConfig| logistic(&train, &train, config).unwrap_err().to_string();
-    assert!(error(&one(0.0)).contains("above 0"));
-    assert!(error(&one(f64::NAN)).contains("above 0"));
+    assert!(error(&one(0.0)).contains("greater than 0"));
+    assert!(error(&one(f64::NAN)).contains("greater than 0"));
     let mut none_held_out = LogisticConfig::default();
     none_held_out.held_out = 0.0;
     assert!(error(&none_held_out).contains("held_out"));

@@ -92,7 +92,7 @@ fn wrong_ground_truth_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gnd.json");
     for (text, word) in [
-        (r#"{"imlist": ["a"], "qimlist": ["q"], "gnd": []}"#, "1 queries, but labels of 0"),
+        (r#"{"imlist": ["a"], "qimlist": ["q"], "gnd": []}"#, "1 queries, but labels for 0"),
         (
             r#"{"imlist": ["a"], "qimlist": ["q"], "gnd": [{"easy": [1]}]}"#,
             "query q: the easy image 1",

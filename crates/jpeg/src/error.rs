@@ -39,6 +39,6 @@ pub enum Error {
     #[error("the entropy-coded data of the jpeg file is corrupt")]
     Corrupt,
     /// A restart marker is missing or out of order.
-    #[error("the jpeg file lacks a restart marker where one is due")]
+    #[error("the jpeg file lacks a restart marker where one is expected")]
     Restart,
 }

@@ -63,10 +63,10 @@ impl Frame {
         let unsupported = match (segment.marker, precision, height) {
             (0xC3 | 0xC7 | 0xCB | 0xCF, ..) => Some("lossless coding"),
             (0xC9.., ..) => Some("arithmetic coding"),
-            (0xC5.., ..) => Some("a hierarchy of frames"),
-            (.., 0) => Some("a height that comes behind the data"),
+            (0xC5.., ..) => Some("hierarchical coding"),
+            (.., 0) => Some("a height that follows the data"),
             (_, 8, _) => None,
-            _ => Some("other than 8 bits in a sample"),
+            _ => Some("other than 8 bits per sample"),
         };
         if let Some(what) = unsupported {
             return Err(Error::Unsupported { what });

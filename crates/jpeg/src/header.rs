@@ -103,7 +103,7 @@ pub(crate) fn read_abbreviated<'a>(
         Colors::AsStored => 1..=4,
     };
     if !expected.contains(&frame.components.len()) {
-        return Err(Error::Unsupported { what: "another number of components than is due" });
+        return Err(Error::Unsupported { what: "an unexpected number of components" });
     }
     Ok(segments.finish(frame, colors, scan, data))
 }

@@ -150,9 +150,9 @@ fn kinds_that_are_not_decoded_are_named() {
         ("lossless coding", frame + 1, 0xC3),
         ("arithmetic coding", frame + 1, 0xC9),
         ("arithmetic coding", frame + 1, 0xCA),
-        ("a hierarchy of frames", frame + 1, 0xC5),
+        ("hierarchical coding", frame + 1, 0xC5),
         ("lossless coding", frame + 1, 0xCB),
-        ("other than 8 bits in a sample", frame + 4, 12),
+        ("other than 8 bits per sample", frame + 4, 12),
         ("sampling factors whose ratio is not an integer", frame + 11, 0x31),
         ("sampling factors whose ratio is not an integer", frame + 14, 0x32),
     ] {
@@ -179,7 +179,7 @@ fn kinds_that_are_not_decoded_are_named() {
     // The height is stated after the data.
     let mut late = bytes.clone();
     late[frame + 5..frame + 7].fill(0);
-    let what = "a height that comes behind the data";
+    let what = "a height that follows the data";
     assert_eq!(decode(&late), Err(Error::Unsupported { what }));
 }
 

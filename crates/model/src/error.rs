@@ -26,7 +26,8 @@ pub enum Error {
     },
     /// Images do not have four dimensions, the right channels, or at least one image.
     #[error(
-        "images must be [batch >= 1, {channels}, height, width], from model.in_channels (got {got:?})"
+        "images must have shape [batch >= 1, {channels} (model.in_channels), height, width] (got \
+         {got:?})"
     )]
     InputShape {
         /// Channels that the model takes.
@@ -36,8 +37,8 @@ pub enum Error {
     },
     /// A side of the images is not a multiple of the patch size.
     #[error(
-        "images of {height} x {width} pixels do not divide into patches of {patch_size}: \
-         make both sides a multiple of it"
+        "images of {height} x {width} pixels cannot be divided into patches of size {patch_size}: \
+         both sides must be multiples of it"
     )]
     NotMultiple {
         /// Height in pixels.
@@ -85,7 +86,7 @@ pub enum Error {
     #[error("the model has no mask token: set model.mask_token to true")]
     NoMaskToken,
     /// More layers were requested than the model has.
-    #[error("asked for the last {asked} layers of a model of {depth} blocks")]
+    #[error("the last {asked} layers were requested of a model with {depth} blocks")]
     Layers {
         /// Requested number.
         asked: i64,
@@ -131,7 +132,7 @@ pub enum Error {
     },
     /// A file contains several networks, and none matches the request.
     #[error(
-        "{}: it is not clear which network is {wanted}: their keys begin with {found}; name one with \
+        "{}: cannot tell which network is {wanted}: their keys begin with {found}; choose one with \
          --prefix",
         path.display()
     )]
@@ -145,8 +146,8 @@ pub enum Error {
     },
     /// A network has tensors that have no place in the model of simdino.
     #[error(
-        "{}: the network has tensors without a place in this model: {names}{hint}; its features \
-         would be wrong. If they are to be left out, `simdino import --ignore-unused` does that",
+        "{}: the network has tensors that this model does not use: {names}{hint}; its features \
+         would be wrong. To leave out unused tensors anyway, use `simdino import --ignore-unused`",
         path.display()
     )]
     Unused {
@@ -180,7 +181,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A folder is neither a run nor a checkpoint of simdino, nor an exported network.
-    #[error("{}: holds neither weights nor a checkpoint", path.display())]
+    #[error("{}: contains neither weights nor a checkpoint", path.display())]
     NoWeights {
         /// The folder.
         path: PathBuf,
@@ -216,7 +217,8 @@ pub enum Error {
     },
     /// Tensors of a file share bytes and would expand to more than the file contains.
     #[error(
-        "{}: its tensors overlap: {bytes} bytes of them in a file of {len}; export it again",
+        "{}: its tensors overlap: {bytes} bytes of tensors in a file of {len} bytes; export it \
+         again",
         path.display()
     )]
     Overlap {
@@ -236,7 +238,7 @@ pub enum Error {
         problem: String,
     },
     /// A file has no tensor of this name.
-    #[error("{}: holds no tensor {name}", path.display())]
+    #[error("{}: contains no tensor {name}", path.display())]
     NoTensor {
         /// The file.
         path: PathBuf,
@@ -268,8 +270,8 @@ pub enum Error {
     },
     /// A tensor that should contain weights contains integers or booleans.
     #[error(
-        "{}: tensor {name} holds values of the type {kind:?}, and weights are f16, bf16, f32 or f64: \
-         if the network is quantized, export it in floating point",
+        "{}: tensor {name} has type {kind:?}, but weights must be f16, bf16, f32, or f64: if the \
+         network is quantized, export it in floating point",
         path.display()
     )]
     NotReal {
@@ -282,8 +284,8 @@ pub enum Error {
     },
     /// A tensor contains NaN or infinity.
     #[error(
-        "{}: tensor {name} holds values that are not finite (NaN or infinity): the training that wrote \
-         it diverged, or the file is damaged",
+        "{}: tensor {name} contains values that are not finite (NaN or infinity): the training \
+         that wrote it diverged, or the file is damaged",
         path.display()
     )]
     NotFinite {

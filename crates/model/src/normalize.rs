@@ -30,7 +30,7 @@ impl Normalize {
     pub fn on(&self, device: Device, kind: Kind) -> Result<Normalizer, TchError> {
         let (means, deviations) = (self.mean.len(), self.std.len());
         if means != deviations {
-            let text = format!("{deviations} deviations do not go with {means} means");
+            let text = format!("got {deviations} standard deviations for {means} means");
             return Err(TchError::Shape(text));
         }
         // Computed in double precision and rounded once, so that results are as exact as those of
@@ -92,7 +92,7 @@ impl Normalizer {
         };
         let channels = self.scale.size()[1];
         if c != channels {
-            let text = format!("pixels have {c} channels, and {channels} have a mean");
+            let text = format!("pixels have {c} channels, but there are means for {channels}");
             return Err(TchError::Shape(text));
         }
         let out = Tensor::f_empty([b, c, h, w], (self.kind, pixels.device()))?;

@@ -95,8 +95,8 @@ fn a_part_that_is_not_computed_is_refused_by_name() {
         ("blocks.1.attn.q_norm.weight", "norm of queries"),
         ("blocks.3.attn.relative_position_bias_table", "relative positions"),
         ("dist_token", "distillation token"),
-        ("blocks.0.adapter.down", "without a place"),
-        ("module.norm.weight", "without a place"), // a second one for the same place
+        ("blocks.0.adapter.down", "does not use"),
+        ("module.norm.weight", "does not use"), // a second one for the same place
     ] {
         let mut tensors = renamed(&plain, str::to_owned);
         tensors.push((key.to_owned(), of_ones(&[128])));
@@ -237,7 +237,7 @@ fn what_a_config_says_and_is_not_computed_is_refused_by_its_key() {
         ("num_register_tokens", hf("num_register_tokens", 4.into())),
         ("num_heads", hf("num_attention_heads", 3.into())),
         ("num_attention_heads", hf("num_attention_heads", "8".into())),
-        ("does not say num_attention_heads", json!({"model_type": "vit"})), // 12 does not fit
+        ("lacks num_attention_heads", json!({"model_type": "vit"})), // 12 does not fit
         ("image_size", hf("image_size", json!([32, 64]))),
         ("image_size", hf("image_size", 48.into())),
         ("image_size", hf("image_size", "32".into())),
@@ -262,7 +262,7 @@ fn what_a_config_says_and_is_not_computed_is_refused_by_its_key() {
     }
     let path = write(dir.path(), "model.safetensors", &network(&nano()));
     fs::write(dir.path().join("config.json"), "{").unwrap();
-    assert!(refusal(&path).contains("is not JSON"));
+    assert!(refusal(&path).contains("is not valid JSON"));
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn parts_that_are_not_as_their_index_says_are_named() {
         assert!(refusal(&path).contains("not a file name"), "{outside}");
     }
     index(dir.path(), &BTreeMap::new());
-    assert!(refusal(&path).contains("names no tensor"));
+    assert!(refusal(&path).contains("lists no tensors"));
     fs::write(&path, "[]").unwrap();
     assert!(refusal(&path).contains("is not an index"));
     index(dir.path(), &map);

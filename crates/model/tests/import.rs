@@ -260,7 +260,7 @@ fn what_is_no_network_says_so() {
     assert!(error.contains("no vision transformer") && error.contains("conv1.weight"), "{error}");
     let (_folder, path) = scratch(&some(&["a.cls_token", "b.cls_token"]));
     let error = fresh.import(&path, &ImportPolicy::default()).unwrap_err().to_string();
-    assert!(error.contains("is the teacher: their keys begin with a, b; name one"), "{error}");
+    assert!(error.contains("is the teacher: their keys begin with a, b; choose one"), "{error}");
     let (_folder, path) = scratch(&some(&["cls_token"]));
     let file = TensorFile::open(&path).unwrap();
     let error = infer(&file, &networks(&file)[0]).unwrap_err().to_string();

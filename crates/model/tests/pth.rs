@@ -167,7 +167,7 @@ fn too_many_keys_are_refused() {
     pickle.extend(b"u.");
     fs::write(&path, stored(&pickle)).unwrap();
     let error = TensorFile::open(&path).unwrap_err().to_string();
-    assert!(error.contains("unfolds beyond the size"), "{error}");
+    assert!(error.contains("expands beyond the size"), "{error}");
 }
 
 /// Returns a zip archive that contains only a pickle.

@@ -231,7 +231,7 @@ fn what_a_file_of_simdino_states_is_kept_and_never_guessed() {
     opened.save(&copy, Role::Teacher).unwrap();
     assert_eq!(read_safetensors(&copy).unwrap().metadata["seed"], "7");
     let error = write("{\"arch\": \"vit_of_tomorrow\"}").unwrap_err().to_string();
-    assert!(error.contains("states about its model cannot be read"), "{error}");
+    assert!(error.contains("description of its model cannot be read"), "{error}");
 }
 
 #[test]
@@ -261,6 +261,6 @@ fn an_export_believes_no_preprocessor_of_another() {
     to(Layout::HuggingFace).unwrap();
     for layout in [Layout::Timm, Layout::Dinov2] {
         let error = to(layout).unwrap_err().to_string();
-        assert!(error.contains("preprocessor_config.json states how another"), "{error}");
+        assert!(error.contains("preprocessor_config.json describes how another"), "{error}");
     }
 }

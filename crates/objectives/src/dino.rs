@@ -46,7 +46,7 @@ impl DinoLoss {
     pub fn new(config: &DinoConfig) -> Result<Self> {
         let mut problems = config.validate();
         if config.centering != Centering::Softmax {
-            let what = "sinkhorn_knopp belongs to DINOv2; DINO takes softmax".to_owned();
+            let what = "sinkhorn_knopp is for DINOv2; use softmax for DINO".to_owned();
             problems.push(("centering", what));
         }
         refuse([("dino", problems)])?;

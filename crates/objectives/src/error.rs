@@ -43,8 +43,8 @@ pub enum Error {
     /// A rate group has a single image, so its coding rate is constant, but the options require one
     /// that can change.
     #[error(
-        "a rate group needs 2 images or more (got {groups} groups of a batch of {batch}): lower \
-         simdino.rate_groups, or raise the batch"
+        "a rate group needs at least 2 images (got {groups} groups for a batch of {batch}): lower \
+         simdino.rate_groups or raise the batch size"
     )]
     OneRow {
         /// Images of the batch.
@@ -63,7 +63,8 @@ pub enum Error {
     },
     /// A (micro-)batch is not a whole number of groups.
     #[error(
-        "a batch of {batch} is not a multiple of the {rows} images of a group, which {key} determines"
+        "the batch size {batch} is not a multiple of the {rows} images per group, which {key} \
+         determines"
     )]
     GroupRows {
         /// The key that determines the size of a group.
@@ -86,7 +87,7 @@ pub enum Error {
         got: i64,
     },
     /// The state belongs to another objective.
-    #[error("the objective keeps no '{name}': its state is that of another method")]
+    #[error("the objective has no state '{name}': the state is from another method")]
     State {
         /// Name of the tensor.
         name: String,
@@ -102,7 +103,7 @@ pub enum Error {
         got: f64,
     },
     /// A term of the loss contains NaN or infinity.
-    #[error("{term}: {what} hold a value that is not finite")]
+    #[error("{term}: {what} contain a value that is not finite")]
     NonFinite {
         /// Which term of the loss.
         term: &'static str,
@@ -111,7 +112,7 @@ pub enum Error {
     },
     /// Every way to factorize `I + alpha Z^T Z` failed.
     #[error(
-        "{term}: {what} have a covariance that cannot be factorized, not even in double precision \
+        "{term}: {what} have a covariance that cannot be factorized, even in double precision \
          (features too large, or simdino.eps too small)"
     )]
     NotPositiveDefinite {

@@ -75,7 +75,7 @@ impl Signals {
         if over(self.compression, 0.98) && under(self.rate_position, 0.05) {
             return Some(format!(
                 "all images have nearly the same features: different views agree to {:.1}%, and \
-                 the coding rate lies at its floor ({:.1}% of the way to its ceiling)",
+                 the coding rate is at its floor ({:.1}% of the way to its ceiling)",
                 percent(self.compression),
                 percent(self.rate_position)
             ));
@@ -83,20 +83,20 @@ impl Signals {
         if over(self.loss_over_uniform, 0.99) && over(self.teacher_entropy, 0.99) {
             return Some(format!(
                 "the teacher gives all prototypes the same probability: its entropy is {:.1}% of \
-                 the most it can be, and the loss stays at that of guessing",
+                 the maximum, and the loss stays at that of random guessing",
                 percent(self.teacher_entropy)
             ));
         }
         if !self.one_image && under(self.entropy_of_mean, 0.02) {
             return Some(format!(
                 "the teacher gives all images the same prototype: the entropy of its mean target \
-                 is {:.1}% of the most it can be",
+                 is {:.1}% of the maximum",
                 percent(self.entropy_of_mean)
             ));
         }
         if !self.one_image && self.effective_rank < 1.1 && self.feature_std < 0.15 {
             return Some(format!(
-                "all images have nearly the same features: they spread over {:.2} directions",
+                "all images have nearly the same features: their effective rank is {:.2}",
                 self.effective_rank
             ));
         }

@@ -69,7 +69,7 @@ fn check(student: &Tensor, teacher: &Tensor, masked: &MaskWeights) -> Result<()>
         });
     }
     if teacher.size() != got {
-        let expected = format!("{got:?}, as the student's");
+        let expected = format!("{got:?}, to match the student's");
         let got = teacher.size();
         return Err(Error::Shape { what: "patches of the teacher", expected, got });
     }

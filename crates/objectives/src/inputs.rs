@@ -133,7 +133,7 @@ pub(crate) fn check_cls(student: &Tensor, teacher: &Tensor) -> Result<(i64, i64,
         return Err(Error::Shape { what: "student features", expected: "[V, B, d]".into(), got });
     };
     if teacher.size() != [GLOBAL_VIEWS, batch, width] {
-        let expected = format!("[2, {batch}, {width}], as the student's");
+        let expected = format!("[2, {batch}, {width}], to match the student's");
         return Err(Error::Shape { what: "teacher features", expected, got: teacher.size() });
     }
     check_kind("student features", student)?;

@@ -37,7 +37,7 @@ fn wrong_shapes_are_named() {
     let teacher = refused(&s, &rows([3, 8, 4]), CTX);
     assert_eq!(
         teacher.to_string(),
-        "teacher features must have shape [2, 8, 4], as the student's (got [3, 8, 4])"
+        "teacher features must have shape [2, 8, 4], to match the student's (got [3, 8, 4])"
     );
     let none = refused(&s.narrow(0, 0, 0), &t, CTX);
     assert!(none.to_string().contains("all sizes at least 1"), "{none}");
@@ -55,7 +55,8 @@ fn batches_that_do_not_split_are_refused() {
     let partial = of(6, CTX);
     assert_eq!(
         partial.to_string(),
-        "a batch of 6 is not a multiple of the 4 images of a group, which simdino.rate_groups determines"
+        "the batch size 6 is not a multiple of the 4 images per group, which simdino.rate_groups \
+         determines"
     );
 }
 
@@ -69,7 +70,7 @@ fn groups_of_one_image_are_refused_where_their_rate_must_move() {
             let error =
                 simdino(&config, &rows([3, batch, 4]), &rows([2, batch, 4]), context).unwrap_err();
             let text = error.to_string();
-            assert!(text.starts_with("a rate group needs 2 images or more (got"), "{text}");
+            assert!(text.starts_with("a rate group needs at least 2 images (got"), "{text}");
         }
     }
 }
@@ -139,15 +140,15 @@ fn features_that_are_not_finite_are_named_by_term_and_view() {
     let words = |s: &Tensor, t: &Tensor| refused(s, t, CTX).to_string();
     assert_eq!(
         words(&spoiled([3, 8, 4], 1, f64::NAN), &t),
-        "expansion: student features of view 1 hold a value that is not finite"
+        "expansion: student features of view 1 contain a value that is not finite"
     );
     assert_eq!(
         words(&spoiled([3, 8, 4], 2, f64::INFINITY), &t),
-        "compression: student features of view 2 hold a value that is not finite"
+        "compression: student features of view 2 contain a value that is not finite"
     );
     assert_eq!(
         words(&s, &spoiled([2, 8, 4], 0, f64::NAN)),
-        "expansion: teacher features of view 0 hold a value that is not finite"
+        "expansion: teacher features of view 0 contain a value that is not finite"
     );
 }
 
@@ -203,7 +204,7 @@ fn coding_rate_refuses_what_it_cannot_measure() {
     assert!(matches!(refused(&z, f64::NAN), Error::Number { .. }));
     assert_eq!(
         refused(&spoiled([2, 8, 4], 1, f64::NAN), 1.0).to_string(),
-        "coding rate: features of group 1 hold a value that is not finite"
+        "coding rate: features of group 1 contain a value that is not finite"
     );
 }
 

@@ -194,6 +194,6 @@ fn as_a_third_of_two_groups() {
     };
     let error =
         objectives::simdino::SimDinoLoss::new(&config).unwrap().forward(&inputs).unwrap_err();
-    assert!(error.to_string().contains("a batch of 4 is not a multiple"), "{error}");
+    assert!(error.to_string().contains("the batch size 4 is not a multiple"), "{error}");
     group.barrier().unwrap();
 }

@@ -126,7 +126,7 @@ fn a_center_that_does_not_fit_is_an_error() {
 fn dino_refuses_sinkhorn_knopp() {
     let config = DinoConfig { centering: Centering::SinkhornKnopp, ..DinoConfig::default() };
     let error = DinoLoss::new(&config).unwrap_err().to_string();
-    assert!(error.contains("sinkhorn_knopp belongs to DINOv2"), "{error}");
+    assert!(error.contains("sinkhorn_knopp is for DINOv2"), "{error}");
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn scores_that_are_not_finite_are_named_by_term() {
     let student = waves(&[2, 3, 8], 0.7);
     let _ = student.get(1).get(0).get(0).fill_(f64::NAN);
     let error = evaluate(&dino, &cls(student), &cls(waves(&[2, 3, 8], 0.8)), None).unwrap_err();
-    let words = "cross-entropy: scores of student or teacher hold a value that is not finite";
+    let words = "cross-entropy: scores of student or teacher contain a value that is not finite";
     assert_eq!(error.to_string(), words);
 }
 

@@ -43,7 +43,7 @@ impl Affinity {
     /// [`Error::Option`] for a threshold outside of `[0, 1)`.
     pub fn from_features(features: ArrayView2<'_, f32>, threshold: f64) -> Result<Self> {
         if !(0.0..1.0).contains(&threshold) {
-            let must = "a cosine from 0 to below 1";
+            let must = "at least 0 and below 1";
             return Err(Error::Option { option: "tau", value: threshold, must });
         }
         let rule = Rule::new(features, threshold)?;

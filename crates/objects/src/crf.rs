@@ -64,13 +64,13 @@ impl CrfOptions {
                 return Err(Error::Option {
                     option,
                     value: value.into(),
-                    must: "a number above 0",
+                    must: "greater than 0",
                 });
             }
         }
         for (option, value) in weights {
             if !(value >= 0.0 && value.is_finite()) {
-                return Err(Error::Option { option, value: value.into(), must: "0 or more" });
+                return Err(Error::Option { option, value: value.into(), must: "at least 0" });
             }
         }
         Ok(())

@@ -36,7 +36,7 @@ pub enum Error {
         must: &'static str,
     },
     /// There are too few patches for a second eigenvector.
-    #[error("a normalized cut needs at least 2 patches, and there are {patches}")]
+    #[error("a normalized cut needs at least 2 patches (got {patches})")]
     TooFew {
         /// Number of patches.
         patches: usize,
@@ -59,7 +59,7 @@ pub enum Error {
         height: usize,
     },
     /// A label is NaN or infinite.
-    #[error("the label of position {position} is not finite")]
+    #[error("the label at position {position} is not finite")]
     Label {
         /// Position on the grid, row by row.
         position: usize,

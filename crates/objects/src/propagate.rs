@@ -65,11 +65,11 @@ impl Propagator {
         options: &PropagateOptions,
     ) -> Result<Self> {
         if !(options.temperature > 0.0 && options.temperature.is_finite()) {
-            let must = "a number above 0";
+            let must = "greater than 0";
             return Err(Error::Option { option: "temperature", value: options.temperature, must });
         }
         if options.topk == 0 {
-            return Err(Error::Option { option: "topk", value: 0.0, must: "1 or more" });
+            return Err(Error::Option { option: "topk", value: 0.0, must: "at least 1" });
         }
         check_labels(labels, grid)?;
         let frame = Frame::new(features, grid)?.into_keys();

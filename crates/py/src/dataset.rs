@@ -92,6 +92,6 @@ impl Dataset {
 /// and would be missing in a process that is forked later.
 fn in_own_pool<T: Send>(work: impl FnOnce() -> T + Send) -> PyResult<T> {
     let pool = rayon::ThreadPoolBuilder::new().build();
-    let pool = pool.map_err(|error| wrong(format!("no threads can be started: {error}")))?;
+    let pool = pool.map_err(|error| wrong(format!("cannot start threads: {error}")))?;
     Ok(pool.install(work))
 }

@@ -50,8 +50,8 @@ impl EvalLoader {
     /// Returns the next batch, or `None` at the end.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<EvalArrays<'py>>> {
         if std::process::id() != self.process {
-            let text = "this iterator was forked, and its threads were not: call iter() on the \
-                        loader in the new process";
+            let text = "the threads of this iterator do not exist in a forked process: call iter() \
+                        on the loader in the new process";
             return Err(PyRuntimeError::new_err(text));
         }
         let made = py.detach(|| {

@@ -211,7 +211,7 @@ class Loader(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, text):
                 loader_of(self.case, **change).load_state_dict(state)
         case = {**self.case, "data": {**self.case["data"], "path": str(REFERENCE / "shards")}}
-        with self.assertRaisesRegex(ValueError, "images are others"):
+        with self.assertRaisesRegex(ValueError, "images differ from"):
             loader_of(case).load_state_dict(state)
 
     def test_threads_end_with_the_iterator(self):
@@ -271,7 +271,7 @@ class Loader(unittest.TestCase):
             "larger than the dataset": (path, 400, {}),
             "at least 1": (path, 0, {}),
             "multiple of world_size = 4": (path, 6, {"rank": 0, "world_size": 4}),
-            "rank 4 of 4 processes": (path, 8, {"rank": 4, "world_size": 4}),
+            "rank 4 is out of range": (path, 8, {"rank": 4, "world_size": 4}),
             "no preset 'x'": (path, 2, {"preset": "x"}),
             "no key 'local_crops'": (path, 2, {"augment": {"local_crops": 2}}),
             "flip_prob: must be": (path, 2, {"augment": {"flip_prob": 2}}),
@@ -280,8 +280,8 @@ class Loader(unittest.TestCase):
             "masks need patch_size": (path, 2, {"masks": {}}),
             "prefetch": (path, 2, {"prefetch": 0}),
             "workers must be": (path, 2, {"workers": 0}),
-            "red, green and blue": (path, 2, {"channels": 4}),
-            "reads files, not addresses": ("s3://bucket/{000..9}.tar", 2, {}),
+            "needs RGB images": (path, 2, {"channels": 4}),
+            "reads files, not URLs": ("s3://bucket/{000..9}.tar", 2, {}),
             "output must be": (path, 2, {"output": "jax"}),
         }
         for text, (source, batch, options) in wrong.items():

@@ -114,7 +114,7 @@ class Metrics(unittest.TestCase):
             file.write("\n")
         with self.assertRaisesRegex(ValueError, "metrics.jsonl, line 4: not a line of metrics"):
             simdino.read_metrics(self.run_folder)
-        with self.assertRaisesRegex(FileNotFoundError, "no metrics here"):
+        with self.assertRaisesRegex(FileNotFoundError, "no metrics found"):
             simdino.read_metrics(Path(self.folder.name))
 
     def track(self, *arguments, **changes):
@@ -188,11 +188,11 @@ class Metrics(unittest.TestCase):
         with mock.patch.object(track.time, "sleep", sleep):
             code, got, said = self.track("--follow")
         self.assertEqual((code, len(got), len(waited)), (0, 5, 1))
-        self.assertRegex(said, "^simdino.track: waits for .*a run/metrics.jsonl\n")
+        self.assertRegex(said, "^simdino.track: waiting for .*a run/metrics.jsonl\n")
         self.file.unlink()
         code, got, said = self.track()
         self.assertEqual((code, got), (1, []))
-        self.assertIn("no metrics here", said)
+        self.assertIn("no metrics found", said)
 
     def test_a_tracker_that_fails_is_a_sentence(self):
         from simdino import track
@@ -203,7 +203,7 @@ class Metrics(unittest.TestCase):
         with mock.patch.dict(track.ADVICE, trackio="set A_KEY"):
             code, got, said = self.track(init=fail)
         self.assertEqual((code, got), (1, []))
-        self.assertIn("simdino.track: trackio has not started: no key: log in\n", said)
+        self.assertIn("simdino.track: trackio did not start: no key: log in\n", said)
         self.assertIn("simdino.track: set A_KEY\n", said)
         code, got, said = self.track(log=fail)
         self.assertEqual((code, got), (1, ["a run", "finished"]))

@@ -91,11 +91,11 @@ pub enum EntryError {
         key: &'static str,
     },
     /// Two entries have the same id.
-    #[error("has the same id as an entry before it; give each entry an id of its own")]
+    #[error("has the same id as an earlier entry; give each entry its own id")]
     Repeated,
     /// The image is not in the list of images.
     #[error(
-        "is of image {image}, which the \"images\" of {truth} do not contain; use the ground truth \
+        "refers to image {image}, which is not in the \"images\" of {truth}; use the ground truth \
          that the results were computed for"
     )]
     UnknownImage {
@@ -106,7 +106,7 @@ pub enum EntryError {
     },
     /// The category is not in the list of categories.
     #[error(
-        "is of category {category}, which the \"categories\" of {truth} do not contain; correct \
+        "refers to category {category}, which is not in the \"categories\" of {truth}; correct \
          the ids, or score without classes"
     )]
     UnknownCategory {
@@ -125,7 +125,7 @@ pub enum EntryError {
     },
     /// A box has a negative side, or a number that is not finite.
     #[error(
-        "has the box {values:?}, which must be x, y, width, and height, none of them negative in size"
+        "has the box {values:?}, which must be x, y, width, and height, with neither side negative"
     )]
     Box {
         /// The numbers.
@@ -142,7 +142,7 @@ pub enum EntryError {
 pub enum MaskError {
     /// The run lengths do not add up to the number of pixels.
     #[error(
-        "the run lengths add up to {sum} pixels, but {height} x {width} are {}; \
+        "the run lengths add up to {sum} pixels, but {height} x {width} is {}; \
          check that the size is [height, width]", u64::from(*height) * u64::from(*width)
     )]
     Counts {
@@ -189,7 +189,7 @@ pub enum MaskError {
     None,
     /// A string of run lengths contains an invalid byte.
     #[error(
-        "the string of run lengths contains the byte {byte} at place {place}, which cannot occur"
+        "the string of run lengths contains the byte {byte} at position {place}, which cannot occur"
     )]
     Character {
         /// Index of the byte.
@@ -210,8 +210,8 @@ pub enum MaskError {
     },
     /// A polygon has too few coordinates, or an odd number of them.
     #[error(
-        "polygon {index} has {count} coordinates; a polygon is a list of at least three points x, y, and \
-         no box"
+        "polygon {index} has {count} coordinates; a polygon is a list of at least three points x, \
+         y, not a box"
     )]
     Polygon {
         /// Index of the polygon.
@@ -236,11 +236,11 @@ pub enum PngError {
     Decode(#[from] decode::Error),
     /// The pixels are colors rather than object numbers.
     #[error(
-        "its pixels are colors; save the numbers of the objects as palette indices or gray values"
+        "its pixels are colors; save the ids of the objects as palette indices or gray values"
     )]
     Colors,
     /// An object number is too large.
-    #[error("it contains the number {number}, but objects have numbers up to 254")]
+    #[error("it contains the id {number}, but objects have ids up to 254")]
     Number {
         /// The number.
         number: u16,
@@ -252,11 +252,14 @@ pub enum PngError {
 #[non_exhaustive]
 pub enum SequenceError {
     /// There are no folders of frames.
-    #[error("contains no folder of PNG files; name the folder that has one folder per sequence")]
+    #[error(
+        "contains no folder of PNG files; pass the folder that contains one folder per sequence"
+    )]
     NoSequences,
     /// There are too few frames.
     #[error(
-        "has {frames} frames, but the first and the last are not scored; a sequence needs three"
+        "has {frames} frames, but a sequence needs at least three: its first and last are not \
+         scored"
     )]
     Short {
         /// Number of PNG files.

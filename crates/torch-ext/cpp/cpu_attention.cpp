@@ -236,7 +236,7 @@ void check(const Tensor& x, const Tensor& q, const char* name) {
       x.size(0) == q.size(0) && x.size(1) == q.size(1) && x.size(3) == q.size(3), name, " must fit queries ",
       q.sizes(), ", got ", x.sizes());
   TORCH_CHECK(x.size(2) > 0 && x.size(3) > 0 && x.size(3) % 2 == 0, name, " must have tokens of even width");
-  TORCH_CHECK(x.stride(3) == 1, "the numbers of a token of ", name, " must lie next to each other");
+  TORCH_CHECK(x.stride(3) == 1, "the numbers of a token of ", name, " must be contiguous");
 }
 }  // namespace
 

@@ -215,7 +215,7 @@ struct Recording {
       TORCH_CHECK(
           from[i].sizes() == inputs[i].sizes() && from[i].scalar_type() == inputs[i].scalar_type() &&
               from[i].device() == inputs[i].device(),
-          "input ", i, " was ", inputs[i].sizes(), " when it was recorded, and is ", from[i].sizes());
+          "input ", i, " was ", inputs[i].sizes(), " when recorded, but is now ", from[i].sizes());
     }
     for (size_t i = 0; i < fixed.size(); ++i) {
       TORCH_CHECK(fixed[i].const_data_ptr() == addresses[i], "a parameter has moved since the recording");
@@ -287,7 +287,7 @@ const char* simdino_graph_begin(
   return guarded([&] {
     TORCH_CHECK(len > 0, "nothing to record without an input");
     const auto device = inputs[0]->device();
-    TORCH_CHECK(device.is_cuda(), "only CUDA has graphs, and the input is on ", device);
+    TORCH_CHECK(device.is_cuda(), "CUDA graphs need a CUDA device, but the input is on ", device);
     const c10::DeviceGuard guard(device);
     auto made = std::make_shared<Recording>(device);
     for (const auto& input : list_of(inputs, len)) {

@@ -28,7 +28,7 @@ int simdino_has_nccl() noexcept {
 }
 #else
 const char* simdino_group_add_nccl(SimdinoGroup*, const SimdinoMember*, int) noexcept {
-  return simdino_message("NCCL is not in this build");
+  return simdino_message("this build has no NCCL");
 }
 
 int simdino_has_nccl() noexcept {

@@ -42,13 +42,13 @@ pub enum Error {
         device: Device,
     },
     /// Autocast does not support this data type.
-    #[error("autocast computes in half or bfloat16 (got {0:?})")]
+    #[error("autocast supports half and bfloat16 (got {0:?})")]
     AutocastKind(Kind),
     /// `CUBLAS_WORKSPACE_CONFIG` configures cuBLAS in a way that makes matrix products
     /// nondeterministic.
     #[error(
-        "CUBLAS_WORKSPACE_CONFIG is {got:?}, with which matrix products do not repeat: unset it, or set \
-         it to :4096:8 or :16:8"
+        "CUBLAS_WORKSPACE_CONFIG is {got:?}, which makes matrix products nondeterministic: unset \
+         it, or set it to :4096:8 or :16:8"
     )]
     Workspace {
         /// The value of the variable.
@@ -78,7 +78,10 @@ pub enum Error {
     #[error(transparent)]
     Group(Box<GroupFailure>),
     /// The processes do not train the same network.
-    #[error("process {rank} has {got} where process 0 has {expected}: do all run the same config?")]
+    #[error(
+        "process {rank} has {got} where process 0 has {expected}: do all processes run the same \
+         config?"
+    )]
     Parameters {
         /// The process that differs from process 0.
         rank: usize,
@@ -89,15 +92,15 @@ pub enum Error {
     },
     /// No gradient reached some parameters, so their average over the processes is incomplete.
     #[error(
-        "the loss does not depend on {names}: leave them out of the parameters that are averaged, \
-         or have unused ones searched for"
+        "the loss does not depend on {names}: exclude them from the averaged parameters, or enable \
+         the search for unused ones"
     )]
     UnusedParameters {
         /// Their names.
         names: String,
     },
     /// The group has no backend for tensors on this device.
-    #[error("{what}: the group was joined for other devices than {device:?}")]
+    #[error("{what}: the group was joined for devices other than {device:?}")]
     GroupDevice {
         /// The operation.
         what: &'static str,
@@ -105,7 +108,7 @@ pub enum Error {
         device: Device,
     },
     /// NCCL failed to initialize.
-    #[error("nccl does not start on cuda device {index}: {message}")]
+    #[error("NCCL failed to start on CUDA device {index}: {message}")]
     Nccl {
         /// Index of the device.
         index: usize,
@@ -114,8 +117,8 @@ pub enum Error {
     },
     /// The build has no NCCL.
     #[error(
-        "this build has no nccl, which gpus need to work together: run `cargo xtask setup`, or put \
-         nccl's and cuda's headers beside libtorch, and build again"
+        "this build has no NCCL, which training on several GPUs needs: run `cargo xtask setup`, or \
+         put the headers of NCCL and CUDA next to libtorch, and build again"
     )]
     NcclNotBuilt,
     /// The system cannot start a thread.

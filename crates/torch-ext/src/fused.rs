@@ -271,7 +271,7 @@ fn call_add_norm(
     {
         // The kernels read the branch at the indices in `places`, without a bounds check.
         let (expected, got) = (subset.count, output.size());
-        let message = format!("the branch must hold {expected} images, got {got:?}");
+        let message = format!("the branch must hold {expected} images (got {got:?})");
         return Err(Error::Torch { what: ADD_NORM, message });
     }
     let places = |subset: Option<&Subset>| optional(subset.map(|subset| &subset.places));
@@ -308,7 +308,7 @@ fn number_of(kind: Kind) -> Result<c_int> {
         Kind::BFloat16 => Ok(15),
         other => Err(Error::Torch {
             what: ADD_NORM,
-            message: format!("tokens are of a floating point type (got {other:?})"),
+            message: format!("tokens must be of a floating point type (got {other:?})"),
         }),
     }
 }

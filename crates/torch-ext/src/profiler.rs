@@ -27,7 +27,7 @@ pub fn profile<T, E: From<Error>>(
 ) -> std::result::Result<T, E> {
     let file = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| Error::Torch {
         what: WHAT,
-        message: format!("{} has a zero byte in its name", path.display()),
+        message: format!("{} has a NUL byte in its name", path.display()),
     })?;
     // If this call failed, a file from an earlier one would look like its result.
     match std::fs::remove_file(path) {

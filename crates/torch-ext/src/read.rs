@@ -12,7 +12,7 @@ use tch::{Device, Tensor};
 /// unspecified, or if the tensor is not on the CPU or not contiguous.
 pub fn read_into(reader: &mut impl Read, tensor: &mut Tensor) -> io::Result<()> {
     if tensor.device() != Device::Cpu || !tensor.is_contiguous() {
-        let message = "a tensor to be read into must be contiguous and on the cpu";
+        let message = "a tensor to read into must be contiguous and on the CPU";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let len = tensor.numel() * tensor.kind().elt_size_in_bytes();

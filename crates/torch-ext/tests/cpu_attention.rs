@@ -97,5 +97,5 @@ fn other_types_shapes_and_layouts_are_refused() {
     refused(&q, &k.narrow(1, 0, 1), &v, "k must fit queries");
     refused(&q, &k, &v.narrow(2, 0, 3), "equally many tokens");
     refused(&q.narrow(3, 0, 7), &k.narrow(3, 0, 7), &v.narrow(3, 0, 7), "even width");
-    refused(&q.transpose(2, 3), &k.transpose(2, 3), &v.transpose(2, 3), "next to each other");
+    refused(&q.transpose(2, 3), &k.transpose(2, 3), &v.transpose(2, 3), "must be contiguous");
 }

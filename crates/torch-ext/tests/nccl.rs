@@ -26,7 +26,7 @@ fn without_a_gpu_the_error_says_so() {
     let words = error.to_string();
     if torch_ext::has_nccl() {
         assert!(matches!(error, Error::Nccl { index: 0, .. }), "{words}");
-        assert!(words.starts_with("nccl does not start on cuda device 0: "), "{words}");
+        assert!(words.starts_with("NCCL failed to start on CUDA device 0: "), "{words}");
         assert!(words.contains("no GPUs found"), "{words}");
     } else {
         assert!(matches!(error, Error::NcclNotBuilt), "{words}");

@@ -66,7 +66,7 @@ fn autocast_forgets_casts_of_parameters_when_the_outermost_region_ends() {
 #[test]
 fn autocast_refuses_types_and_devices_it_has_no_kernels_for() {
     let error = autocast(CPU, Some(Kind::Float), || ()).unwrap_err().to_string();
-    assert!(error.contains("half or bfloat16"), "{error}");
+    assert!(error.contains("half and bfloat16"), "{error}");
     assert!(autocast(Device::Mps, None, || ()).is_err());
 }
 

@@ -46,8 +46,8 @@ fn an_http_server_is_found_out_at_once() {
     let (error, took) = said("127.0.0.1", port, LONG);
     assert_eq!(
         error,
-        "what listens there is not a torch store: its answer begins with 'HTTP' (does another program \
-         use this port? choose another MASTER_PORT)"
+        "the program listening there is not a torch store: its reply begins with 'HTTP' (does \
+         another program use this port? choose another MASTER_PORT)"
     );
     assert!(took < LONG / 2, "{took:?}");
 }
@@ -65,7 +65,7 @@ fn so_is_one_that_repeats_what_it_hears_and_one_that_says_little() {
     });
     for (port, begins) in [(echo, "'\\x00"), (brief, "'hm'")] {
         let (error, took) = said("127.0.0.1", port, LONG);
-        let words = "what listens there is not a torch store: its answer begins with ";
+        let words = "the program listening there is not a torch store: its reply begins with ";
         assert!(error.starts_with(&format!("{words}{begins}")), "{error}");
         assert!(took < LONG / 2, "{took:?}");
     }
@@ -76,14 +76,14 @@ fn a_listener_that_never_answers_is_left_in_time() {
     // The system accepts connections, but no program reads from them.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (error, took) = said("127.0.0.1", listener.local_addr().unwrap().port(), SHORT);
-    assert!(error.starts_with("what listens there does not answer ("), "{error}");
+    assert!(error.starts_with("the program listening there does not reply ("), "{error}");
     assert!(SHORT / 2 < took && took < 2 * SHORT, "{took:?}");
 }
 
 #[test]
 fn a_listener_that_closes_is_left_in_time() {
     let (error, took) = said("127.0.0.1", listener(drop), SHORT);
-    assert!(error.starts_with("what listens there closes the connection ("), "{error}");
+    assert!(error.starts_with("the program listening there closes the connection ("), "{error}");
     assert!(SHORT / 2 < took && took < 2 * SHORT, "{took:?}");
 }
 
@@ -91,8 +91,8 @@ fn a_listener_that_closes_is_left_in_time() {
 fn nobody_is_waited_for_as_long_as_one_may_come() {
     let port = free_port();
     let (error, took) = said("127.0.0.1", port, SHORT);
-    assert!(error.starts_with("nobody is reached there: Connection refused"), "{error}");
-    assert!(error.ends_with("(is process 0 running, and MASTER_ADDR its machine?)"), "{error}");
+    assert!(error.starts_with("cannot connect: Connection refused"), "{error}");
+    assert!(error.ends_with("(is process 0 running, and is MASTER_ADDR its machine?)"), "{error}");
     assert!(SHORT / 2 < took && took < 2 * SHORT, "{took:?}");
 }
 
@@ -112,8 +112,8 @@ fn process_0_says_that_its_port_is_taken() {
         let error = ProcessGroup::join(Rendezvous::new("127.0.0.1", port, 0, 2, LONG)).unwrap_err();
         let error = error.to_string();
         let words = format!(
-            "process 0 of 2 at 127.0.0.1:{port}: the rendezvous of all processes failed: another program \
-             listens at this port already ("
+            "process 0 of 2 at 127.0.0.1:{port}: the rendezvous of all processes failed: another \
+             program is already listening on this port ("
         );
         assert!(error.starts_with(&words) && !error.contains('\n'), "{error}");
         assert!(start.elapsed() < LONG / 2);
@@ -126,7 +126,7 @@ fn process_0_says_that_the_others_will_not_find_it() {
     let rendezvous =
         Rendezvous { store_is_external: true, ..Rendezvous::new("127.0.0.1", port, 0, 2, SHORT) };
     let error = ProcessGroup::join(rendezvous).unwrap_err().to_string();
-    assert!(error.contains("what listens there closes the connection ("), "{error}");
+    assert!(error.contains("the program listening there closes the connection ("), "{error}");
     let rendezvous = Rendezvous::new("no host", free_port(), 0, 2, SHORT);
     let error = ProcessGroup::join(rendezvous).unwrap_err().to_string();
     assert!(error.contains("no host has no address"), "{error}");

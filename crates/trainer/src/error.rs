@@ -44,7 +44,8 @@ pub enum Error {
     },
     /// The settings of the resumed run differ from those of its checkpoint.
     #[error(
-        "{} was made with other settings, which would change the result: {changes}; restore them, or start anew under another run.name",
+        "{} was made with other settings, which would change the result: {changes}; restore \
+         them, or start a new run with another run.name",
         path.display()
     )]
     SettingsChanged {
@@ -58,7 +59,9 @@ pub enum Error {
     Settings(String),
     /// The loss or the gradient was not finite too many times in a row.
     #[error(
-        "{what} at step {step}, the last of {row} lost in a row; the checkpoints before them are intact: look at the images named in {}, or start another run with a lower optim.base_lr or a longer optim.warmup_epochs",
+        "{what} at step {step} (skipped steps in a row: {row}); earlier checkpoints are intact: \
+         check the images listed in {}, or start another run with a lower optim.base_lr or a \
+         longer optim.warmup_epochs",
         images.display()
     )]
     NotFinite {
@@ -73,7 +76,9 @@ pub enum Error {
     },
     /// The weights are no longer finite.
     #[error(
-        "the student's weights are not finite after step {step}, and are not saved; the checkpoints before are intact: start another run with a lower optim.base_lr or a longer optim.warmup_epochs"
+        "the student's weights are not finite after step {step}, so they are not saved; earlier \
+         checkpoints are intact: start another run with a lower optim.base_lr or a longer \
+         optim.warmup_epochs"
     )]
     Lost {
         /// The step, counted from 1.

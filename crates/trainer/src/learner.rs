@@ -68,7 +68,7 @@ impl Learner {
         let (planned, is) = (config.geometry, (processes.rank(), processes.size()));
         if (planned.rank(), planned.world_size()) != is {
             return Err(Error::Settings(format!(
-                "the batch was divided for process {} of {}, and this is process {} of {}",
+                "the batch was divided for process {} of {}, but this is process {} of {}",
                 planned.rank(),
                 planned.world_size(),
                 is.0,

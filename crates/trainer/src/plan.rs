@@ -60,8 +60,8 @@ impl Plan {
         }
         let last = self.last_step;
         Err(Error::Settings(format!(
-            "the run has done {step} steps, more than the {last} after which train.stop_after or train.epochs \
-             ends it; raise that, or continue from an earlier checkpoint"
+            "the run has already done {step} steps, but train.stop_after or train.epochs ends it \
+             after {last}; raise that, or resume from an earlier checkpoint"
         )))
     }
 
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(due(&plan, None), [0, 5]);
         assert!(plan.check_start(0).is_ok() && plan.check_start(5).is_ok());
         let message = plan.check_start(6).unwrap_err().to_string();
-        assert!(message.starts_with("the run has done 6 steps, more than the 5"), "{message}");
+        assert!(message.starts_with("the run has already done 6 steps"), "{message}");
     }
 
     #[test]

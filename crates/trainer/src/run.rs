@@ -221,7 +221,7 @@ fn interrupted(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     observer.warning(
-        "asked to stop while the images of the next step do not arrive: not waiting for them",
+        "asked to stop while waiting for the images of the next step: not waiting any longer",
     );
     if done.end == 0 || !job.writes() {
         return Err(data::Error::Interrupted.into());
@@ -290,8 +290,8 @@ impl SkipCounter {
         let (row, most) = (self.in_a_row, job.train.max_skipped_steps);
         if row <= most {
             let text = format!(
-                "step {step} changed nothing, because {what} ({row} in a row; one more than {most} \
-                 ends the run)"
+                "step {step} was skipped, because {what} ({row} in a row; more than {most} in a \
+                 row end the run)"
             );
             observer.warning(&text);
             return Ok(None);
@@ -359,7 +359,7 @@ fn probe(
             measured.warnings.iter().for_each(|text| observer.warning(text));
             record.values.extend(measured.values);
         } else if processes.any(observer.stop_requested())? {
-            observer.warning(&format!("asked to stop: the probes of step {done} are left out"));
+            observer.warning(&format!("asked to stop: the probes of step {done} are skipped"));
             return Ok(false);
         } else {
             let source = measured.err().unwrap_or_else(|| "another process failed".into());

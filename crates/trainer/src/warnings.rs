@@ -73,8 +73,8 @@ fn waits_for_data(record: &Record, _: f64) -> bool {
 
 fn data_words(record: &Record) -> String {
     format!(
-        "a step waits for images {:.0}% of its time: raise data.workers, pack the images into shards, \
-         or set data.cache",
+        "steps spend {:.0}% of their time waiting for images: raise data.workers, pack the \
+         images into shards, or set data.cache",
         100.0 * value(record, "speed/data_wait")
     )
 }
@@ -88,8 +88,8 @@ fn outweighs(record: &Record, progress: f64) -> bool {
 
 fn outweighs_words(record: &Record) -> String {
     format!(
-        "the coding rate outweighs the similarity of views, which is only {:.2}: the rate can reach \
-         {:.2} here, 0.45 in the paper; set simdino.coeff_rule to held",
+        "the coding rate outweighs the similarity of views, which is only {:.2}: the rate can \
+         reach {:.2} here, compared with 0.45 in the paper; set simdino.coeff_rule to held",
         value(record, "loss/compression"),
         value(record, "rate/ceiling")
     )
@@ -102,8 +102,8 @@ fn falls(record: &Record, _: f64) -> bool {
 
 fn falls_words(record: &Record) -> String {
     format!(
-        "the coding rate is at {:.0}% of the way from its floor to its ceiling and is to be held at \
-         {:.0}%: the features are about to collapse; lower optim.base_lr, or lengthen \
+        "the coding rate is {:.0}% of the way from its floor to its ceiling, but should be held at \
+         {:.0}%: the features are about to collapse; lower optim.base_lr, or raise \
          optim.warmup_epochs",
         100.0 * value(record, "rate/position"),
         100.0 * value(record, "rate/path")
@@ -115,8 +115,8 @@ fn needs_retries(record: &Record, _: f64) -> bool {
 }
 
 fn retry_words(_: &Record) -> String {
-    "the matrix of the coding rate is repeatedly not positive definite in single precision, and \
-     is factorized in double: set simdino.precision to fp64, or raise simdino.eps"
+    "the matrix of the coding rate is repeatedly not positive definite in single precision, so it \
+     is factorized in double precision: set simdino.precision to fp64, or raise simdino.eps"
         .to_owned()
 }
 

@@ -33,7 +33,7 @@ impl DepthOptions {
     /// Returns an error if the divisor is not above 0.
     pub fn new(divisor: f64) -> Result<Self> {
         if !divisor.is_finite() || divisor <= 0.0 {
-            let problem = format!("must be above 0 (got {divisor})");
+            let problem = format!("must be greater than 0 (got {divisor})");
             return Err(Error::Config { key: "divisor", problem });
         }
         Ok(Self { divisor, list: None, pixels: PixelFormat::RGB })
@@ -162,7 +162,8 @@ impl DepthSet {
         let (width, height) = image.dimensions();
         if (depth.width, depth.height) != (width, height) {
             let problem = format!(
-                "a depth map of {}x{} pixels for the image {} of {width}x{height}: both must have the same size",
+                "the depth map has {}x{} pixels, but its image {} has {width}x{height}: both must \
+                 have the same size",
                 depth.width,
                 depth.height,
                 self.images.join(&pair.image.name).display(),
@@ -170,7 +171,7 @@ impl DepthSet {
             return Err(Error::Path { path, problem });
         }
         if depth.meters.iter().all(|&depth| depth == 0.0) {
-            let problem = "no pixel of this depth map was measured".to_owned();
+            let problem = "the depth map has no valid pixels (all depths are 0)".to_owned();
             return Err(Error::Path { path, problem });
         }
         Ok(DepthSample { image, depth })
@@ -193,13 +194,15 @@ impl DepthSet {
             Problem::Broken(Error::Image { name, source: Box::new(error.into()) })
         })?;
         let LabelPixels::Ids(values) = labels.pixels else {
-            return Err(Problem::Said("a depth map in colors: it must be gray".to_owned()));
+            return Err(Problem::Said(
+                "the depth map is a color image: it must be grayscale".to_owned()
+            ));
         };
         // In the header of a PNG, the bit depth and the color type follow the size.
         if bytes.get(24..26) != Some(&[16, 0]) {
             return Err(Problem::Said(
-                "a depth map of 8 bits or fewer, or with a palette, whose steps are too coarse: it must be gray \
-                 with 16 bits"
+                "the depth map has a palette or at most 8 bits per pixel, which is too coarse: \
+                 save it as 16-bit grayscale"
                     .to_owned(),
             ));
         }
@@ -217,7 +220,7 @@ enum Problem {
 fn read_npy(bytes: &[u8]) -> std::result::Result<DepthMap, Problem> {
     check_npy_size(bytes)?;
     let broken = |error: ReadNpyError| {
-        Problem::Said(format!("not a .npy of float32 or float64 in two dimensions: {error}"))
+        Problem::Said(format!("not a two-dimensional .npy array of float32 or float64: {error}"))
     };
     let values: Array2<f32> = match Array2::<f32>::read_npy(bytes) {
         Err(ReadNpyError::WrongDescriptor(_)) => {

@@ -45,7 +45,10 @@ impl Place {
     pub(super) fn read(&self) -> Result<Vec<u8>> {
         let (most, bytes) = (MAX_IMAGE_BYTES, self.bytes());
         if bytes > most {
-            let problem = format!("a file of {} MiB; at most {} are read", bytes >> 20, most >> 20);
+            let problem = format!(
+                "the file has {} MiB, more than the limit of {} MiB",
+                bytes >> 20, most >> 20
+            );
             return Err(Error::Path { path: self.path(), problem });
         }
         let read = || match self {
@@ -81,7 +84,7 @@ pub(super) fn list(folder: &Path) -> Result<Vec<FoundFile>> {
             list_tar(tar, inside)
         }
         _ => {
-            let problem = "no such folder, or folder within a .tar file".to_owned();
+            let problem = "no such folder, neither on disk nor inside a .tar file".to_owned();
             Err(Error::Path { path: folder.into(), problem })
         }
     }
@@ -147,7 +150,7 @@ fn list_tar(tar: &Path, inside: &Path) -> Result<Vec<FoundFile>> {
         }
     }
     if files.is_empty() {
-        let problem = format!("no files below {}", inside.display());
+        let problem = format!("contains no files in the folder '{}'", inside.display());
         return Err(Error::Path { path: tar.into(), problem });
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));

@@ -165,7 +165,8 @@ impl DenseSet {
         let (width, height) = image.dimensions();
         if (labels.width, labels.height) != (width, height) {
             let problem = format!(
-                "labels of {}x{} pixels for the image {} of {width}x{height}: both must have the same size",
+                "the label image has {}x{} pixels, but its image {} has {width}x{height}: both \
+                 must have the same size",
                 labels.width,
                 labels.height,
                 self.images.join(&pair.image.name).display(),

@@ -48,8 +48,8 @@ pub(super) fn pair(options: &PairOptions<'_>) -> Result<(Vec<Pair>, Vec<String>)
     if pairs.is_empty() {
         let example = alone.first().cloned().unwrap_or_default();
         let problem = format!(
-            "no image here has {one} of the same name in {}: for example, there is {example} here and \
-             {first_label} there",
+            "no image here has {one} with the same name in {}: for example, {example} is here and \
+             {first_label} is there",
             options.labels.display()
         );
         return Err(Error::Path { path: options.images.into(), problem });
@@ -65,9 +65,9 @@ pub(super) fn pair(options: &PairOptions<'_>) -> Result<(Vec<Pair>, Vec<String>)
 fn without(names: &[String], folder: &Path, what: &str) -> Option<String> {
     let first = folder.join(names.first()?);
     Some(match names.len() {
-        1 => format!("{}: {what} of this name, so it is left out", first.display()),
+        1 => format!("{}: {what} with the same name, so it is left out", first.display()),
         count => format!(
-            "{} and {} more files: {what} of these names, so they are left out",
+            "{} and {} more: {what} with the same names, so they are left out",
             first.display(),
             count - 1
         ),
@@ -89,14 +89,19 @@ fn by_key(
         let (key, name) = (key.to_owned(), file.name.clone());
         if let Some(other) = files.insert(key, file) {
             let problem =
-                format!("has the same name as {} up to its extension: remove one", other.name);
+                format!(
+                    "has the same name as {} except for the extension: remove one of the two",
+                    other.name
+                );
             return Err(Error::Path { path: folder.join(name), problem });
         }
     }
     if files.is_empty() {
         let problem = match suffix {
-            "" => format!("no {called} below this folder"),
-            _ => format!("no {called} below this folder whose names end with {suffix}"),
+            "" => format!("no {called} in this folder or its subfolders"),
+            _ => format!(
+                "no {called} in this folder or its subfolders have names that end in {suffix}"
+            ),
         };
         return Err(Error::Path { path: folder.into(), problem });
     }
@@ -114,7 +119,7 @@ fn listed(path: &Path, images: &BTreeMap<String, FoundFile>) -> Result<BTreeSet<
         let found =
             [Some(name), stem()].into_iter().flatten().find(|key| images.contains_key(*key));
         let Some(key) = found else {
-            let problem = format!("there is no image of the name {name}");
+            let problem = format!("there is no image named {name}");
             return Err(Error::List { path: path.into(), line, problem });
         };
         wanted.insert(key.to_owned());

@@ -67,8 +67,8 @@ impl LabelRules {
     pub fn reduce_zero_label(classes: usize) -> Result<Self> {
         if classes >= MOST_CLASSES {
             let problem = format!(
-                "there must be 1 to {} classes if the value 0 is ignored, because {IGNORE} is ignored too (got \
-                 {classes})",
+                "must be from 1 to {} if the value 0 is ignored, because {IGNORE} is ignored too \
+                 (got {classes})",
                 MOST_CLASSES - 1
             );
             return Err(Error::Config { key: "classes", problem });
@@ -93,7 +93,7 @@ impl LabelRules {
         let mut names: Vec<(u8, String)> = Vec::new();
         for (line, text) in lines(path)? {
             let problem = |problem: &str| bad_line(path, line, problem);
-            let (value, rest) = split(&text).ok_or(problem("needs a value and a class"))?;
+            let (value, rest) = split(&text).ok_or(problem("expected a value and a class"))?;
             let (class, name) = split(rest).unwrap_or((rest, ""));
             let value: u16 =
                 value.parse().map_err(|_| problem("the value must be from 0 to 65535"))?;
@@ -130,7 +130,7 @@ impl LabelRules {
         let (mut colors, mut names) = (BTreeMap::new(), Vec::new());
         for (line, text) in lines(path)? {
             let problem = |problem: &str| bad_line(path, line, problem);
-            let needed = "needs red, green and blue from 0 to 255";
+            let needed = "expected red, green, and blue values from 0 to 255";
             let (mut color, mut rest) = ([0; 3], text.as_str());
             for value in &mut color {
                 let (word, after) = split(rest).unwrap_or((rest, ""));
@@ -175,7 +175,11 @@ impl LabelRules {
                 known.iter().for_each(|(&id, &class)| table[usize::from(id)] = Some(class));
                 let class = |(index, &id): (usize, &u16)| {
                     table[usize::from(id)].ok_or_else(|| {
-                        format!("the value {id} at {} is none of the {classes} classes, and not ignored", place(index))
+                        format!(
+                            "the value {id} at {} is neither one of the {classes} classes nor \
+                             ignored",
+                            place(index)
+                        )
                     })
                 };
                 ids.iter().enumerate().map(class).collect::<std::result::Result<_, _>>()?
@@ -190,12 +194,14 @@ impl LabelRules {
             }
             (Values::Ids(_), LabelPixels::Colors(_)) => {
                 return Err(
-                    "an RGB image, whose colors need a palette file to be classes".to_owned()
+                    "the label image is RGB: a palette file is needed to map its colors to \
+                     classes".to_owned()
                 );
             }
             (Values::Colors(_), LabelPixels::Ids(_)) => {
                 return Err(
-                    "an image of class numbers, not of the colors of a palette file: leave that out"
+                    "the label image contains class numbers, not colors of the palette: leave the \
+                     palette file out"
                         .to_owned(),
                 );
             }
@@ -220,7 +226,7 @@ fn classes_of<'a>(classes: impl Iterator<Item = &'a u8>) -> Result<usize> {
 }
 
 fn count(got: usize) -> Error {
-    let problem = format!("there must be 1 to {MOST_CLASSES} classes (got {got})");
+    let problem = format!("must be from 1 to {MOST_CLASSES} (got {got})");
     Error::Config { key: "classes", problem }
 }
 

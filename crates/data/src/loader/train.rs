@@ -193,7 +193,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
         let stop = || self.dataset.is_stopped();
         match self.pipeline.next(&Patience { stop: &stop, grace: GRACE }) {
             Some(made) => self.deliver(made?),
-            None => Err(Error::Worker { message: "no batch under way".into() }),
+            None => Err(Error::Worker { message: "no batch is in progress".into() }),
         }
     }
 

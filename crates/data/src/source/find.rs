@@ -102,7 +102,7 @@ impl FileKind {
 
     #[cfg(not(feature = "remote"))]
     fn open_remote(&self, config: &DataConfig) -> Result<Vec<Box<dyn Blob>>> {
-        let problem = "addresses need a build with `--features remote`".into();
+        let problem = "URLs need a build with `--features remote`".into();
         Err(Error::Path { path: config.path_text().into(), problem })
     }
 
@@ -127,9 +127,9 @@ impl FileKind {
         let problem = |problem: String| Error::Path { path: text.into(), problem };
         let pattern = text.rsplit('/').next().unwrap_or_default();
         if !pattern.contains('*') && !pattern.is_empty() {
-            let found = expand(text).ok_or_else(|| problem("stands for too many files".into()))?;
+            let found = expand(text).ok_or_else(|| problem("expands to too many files".into()))?;
             return match found.is_empty() {
-                true => Err(problem("stands for no file".into())),
+                true => Err(problem("expands to no files".into())),
                 false => Ok(found),
             };
         }
@@ -139,7 +139,7 @@ impl FileKind {
         found.retain(|address| self.is(Path::new(address)) && matches(pattern, &last(address)));
         found.sort_unstable();
         if found.is_empty() {
-            return Err(problem(format!("no file ({}) matches", self.ends.join(", "))));
+            return Err(problem(format!("no matching files ({})", self.ends.join(", "))));
         }
         Ok(found)
     }
@@ -159,11 +159,11 @@ impl FileKind {
         }
         let text = path.to_string_lossy();
         if text.contains('{') {
-            let names = expand(&text).ok_or_else(|| problem("stands for too many files".into()))?;
+            let names = expand(&text).ok_or_else(|| problem("expands to too many files".into()))?;
             let paths: Vec<PathBuf> = names.into_iter().map(PathBuf::from).collect();
             return match paths.iter().find(|path| !path.is_file()) {
                 Some(path) => Err(missing(path)),
-                None if paths.is_empty() => Err(problem("stands for no file".into())),
+                None if paths.is_empty() => Err(problem("expands to no files".into())),
                 None => Ok(paths),
             };
         }
@@ -177,7 +177,7 @@ impl FileKind {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         if folder.to_string_lossy().contains('*') {
-            return Err(problem("`*` may stand in the last part of the path only".into()));
+            return Err(problem("`*` is only allowed in the last part of the path".into()));
         }
         if !folder.is_dir() {
             return Err(missing(folder));

@@ -49,19 +49,19 @@ impl Folder {
         }
         let problem = |problem: String| Error::Path { path: root.into(), problem };
         if !root.is_dir() {
-            return Err(problem("not a folder: set data.source or give a folder".into()));
+            return Err(problem("not a folder: choose a folder or another data.source".into()));
         }
         let Listing { names, odd, mut notices } = list(root)?;
         if names.len() == 0 && notices.left_out_count() == 0 {
             let hidden = notices.sentences();
             return Err(problem(match hidden.first() {
-                Some(hidden) => format!("no images: {hidden}"),
+                Some(hidden) => format!("contains no usable images: {hidden}"),
                 None => "the folder is empty".into(),
             }));
         }
         if names.len() == 0 {
             return Err(problem(format!(
-                "none of the {} files below it is an image by its suffix ({}): {}",
+                "none of the files in it ({} in total) has an image extension ({}): {}",
                 notices.left_out_count(),
                 super::IMAGE_EXTENSIONS.join(", "),
                 notices.by_suffix(),
@@ -170,7 +170,7 @@ fn list(root: &Path) -> Result<Listing> {
 fn metadata(root: &Path) -> Option<String> {
     let found = METADATA.map(|name| root.join(name)).into_iter().find(|path| path.is_file())?;
     Some(format!(
-        "{} is not read here: give it as the path to take images and labels from it",
+        "{} is ignored: to use its list of images and labels, pass it as the path",
         found.display()
     ))
 }
@@ -192,12 +192,12 @@ fn stray(files: &Names) -> Option<String> {
     }
     let (first, 2..) = (first?, folders.len()) else { return None };
     let what = match beside {
-        1 => format!("{first} lies"),
-        _ => format!("{first} and {} more lie", beside - 1),
+        1 => format!("{first} is"),
+        _ => format!("{first} and {} more are", beside - 1),
     };
     Some(format!(
-        "there are no labels: {what} beside the {} folders, so folders are not taken as classes; \
-         if they are, move what lies beside them",
+        "there are no labels: {what} next to the {} folders, so the folders are not used as \
+         classes; if they are classes, move the files next to them",
         folders.len()
     ))
 }

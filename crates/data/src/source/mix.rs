@@ -75,7 +75,7 @@ fn shares(lens: &[usize], weights: &[Option<f64>]) -> Result<Vec<SourcePart>> {
         return Ok(lens.iter().zip(lens.iter().copied()).map(part).collect());
     }
     let weights: Option<Vec<f64>> = weights.iter().copied().collect();
-    let weights = weights.ok_or_else(|| problem("give all sources a weight or none"))?;
+    let weights = weights.ok_or_else(|| problem("set the weight of all sources or of none"))?;
     if weights.iter().any(|&weight| !(weight > 0.0 && weight.is_finite())) {
         return Err(problem("every weight must be greater than 0"));
     }

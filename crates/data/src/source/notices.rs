@@ -188,7 +188,7 @@ impl Notices {
         let what =
             plural(count, "label cannot be read and counts", "labels cannot be read and count");
         let list = self.unread_labels.list();
-        (count > 0).then(|| format!("{count} {what} as none: {list}"))
+        (count > 0).then(|| format!("{count} {what} as missing: {list}"))
     }
 
     fn hidden_sentence(&self) -> Option<String> {
@@ -202,24 +202,24 @@ impl Notices {
         }
         let were = plural(files + folders, "was", "were");
         (files + folders > 0).then(|| {
-            format!("{} {were} passed over (the names begin with a dot)", parts.join(" and "))
+            format!("{} {were} ignored (names that start with a dot)", parts.join(" and "))
         })
     }
 
-    /// Lists the counts by suffix, the most frequent first: `5 .heic, 2 without a suffix`.
+    /// Lists the counts by suffix, the most frequent first: `5 .heic, 2 without an extension`.
     pub(super) fn by_suffix(&self) -> String {
         let mut counts: Vec<(&str, u64)> =
             self.left_out.iter().map(|(suffix, &count)| (suffix.as_str(), count)).collect();
         counts.sort_by_key(|&(suffix, count)| (suffix == OTHER, std::cmp::Reverse(count)));
         let words = |&(suffix, count): &(&str, u64)| match suffix {
-            "" => format!("{count} without a suffix"),
-            OTHER => format!("{count} with others"),
+            "" => format!("{count} without an extension"),
+            OTHER => format!("{count} with other extensions"),
             _ => format!("{count} {suffix}"),
         };
         let mut parts: Vec<String> = counts.iter().take(MAX_SUFFIXES).map(words).collect();
         let rest: u64 = counts.iter().skip(MAX_SUFFIXES).map(|(_, count)| count).sum();
         if rest > 0 {
-            parts.push(format!("{rest} with others"));
+            parts.push(format!("{rest} with other extensions"));
         }
         parts.join(", ")
     }
@@ -270,7 +270,7 @@ mod tests {
             "x.json",
         ]);
         let sentence = notices.left_out_sentence().unwrap();
-        assert_eq!(sentence, "6 files were left out: 3 without a suffix, 2 .heic, 1 .json");
+        assert_eq!(sentence, "6 files were left out: 3 without an extension, 2 .heic, 1 .json");
         assert_eq!(of(&["a.gif"]).sentences(), ["1 file was left out: 1 .gif"]);
         assert!(of(&["Desktop.ini"]).is_empty());
     }
@@ -280,7 +280,7 @@ mod tests {
         let names: Vec<String> = (0..1000).map(|i| format!("x.a{i}")).collect();
         let mut notices = of(&names.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!((notices.left_out.len(), notices.left_out_count()), (257, 1000));
-        assert!(notices.left_out_sentence().unwrap().ends_with("992 with others"));
+        assert!(notices.left_out_sentence().unwrap().ends_with("992 with other extensions"));
         notices.append("b/", of(&["y.zzz", "y.a0"]));
         assert_eq!((notices.left_out.len(), notices.left_out_count()), (257, 1002));
     }
@@ -300,7 +300,7 @@ mod tests {
             lost,
             "2 entries cannot be used: a.tar/line 3 (no path), b.tar/line 3 (no path)"
         );
-        assert!(labels.starts_with("14 labels cannot be read and count as none: a.tar/0.json ("));
+        assert!(labels.starts_with("14 labels cannot be read and count as missing: a.tar/0.json"));
         assert!(labels.ends_with("a.tar/4.json (empty), and 9 more"), "{labels}");
     }
 }

@@ -88,7 +88,7 @@ fn detect(path: &Path) -> Result<SourceKind> {
     }
     match extension(path).as_str() {
         "txt" | "csv" | "tsv" | "jsonl" => Ok(SourceKind::List),
-        _ if is_image(path) => Err(problem("a single image; give the folder that holds it")),
+        _ if is_image(path) => Err(problem("a single image: give the folder that contains it")),
         _ => Err(problem(
             "not a folder, a list (.txt, .csv, .tsv, .jsonl), a shard (.tar, .tar.gz, .tgz) or a .parquet file",
         )),

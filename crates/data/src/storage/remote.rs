@@ -83,19 +83,22 @@ impl Stores {
     /// set up.
     pub(crate) fn place(&mut self, address: &str) -> Result<Place> {
         let problem = |problem: String| Error::Path { path: address.into(), problem };
-        let url = Url::parse(address).map_err(|why| problem(format!("not an address ({why})")))?;
+        let url = Url::parse(address).map_err(|why| problem(format!("not a valid URL ({why})")))?;
         if url.query().is_some() {
-            return Err(problem("addresses with a query (`?...`) cannot be read".into()));
+            return Err(problem("URLs with a query (`?...`) are not supported".into()));
         }
         let (scheme, key) = ObjectStoreScheme::parse(&url).map_err(|_| {
-            problem("not an address of a known kind (https, http, s3, gs, az)".into())
+            problem("not a URL of a supported scheme (https, http, s3, gs, az)".into())
         })?;
         let base = url[..Position::BeforePath].to_owned();
         let store = match self.stores.get(&base) {
             Some(store) => store.clone(),
             None => {
                 let store = connect(scheme, &url, self.retry.timeout)
-                    .map_err(|why| problem(format!("cannot set up its store: {}", first(&why))))?;
+                    .map_err(|why| problem(format!(
+                        "cannot set up access to it: {}",
+                        first(&why)
+                    )))?;
                 self.stores.insert(base, store.clone());
                 store
             }
@@ -111,7 +114,7 @@ impl Stores {
     pub(crate) fn list(&mut self, address: &str) -> Result<Vec<String>> {
         let folder = &address[..=address.rfind('/').unwrap_or(0)];
         if folder.starts_with("http") {
-            let problem = "a web server cannot be asked for its files: name them, such as \
+            let problem = "a web server does not list its files: name them, for example \
                            https://host/train-{0000..0127}.tar";
             return Err(Error::Path { path: address.into(), problem: problem.into() });
         }
@@ -156,7 +159,7 @@ impl Remote {
             Ok(answer.bytes().await?)
         })?;
         if bytes.len() != piece.len() {
-            let problem = format!("{} bytes came instead of {}", bytes.len(), piece.len());
+            let problem = format!("received {} bytes instead of {}", bytes.len(), piece.len());
             return Err(Failure::Unread { path: self.address.clone(), problem });
         }
         piece.copy_from_slice(&bytes);
@@ -256,11 +259,11 @@ impl RetryPolicy {
                     return Err(unread(one_line(&error)));
                 }
                 Ok(Err(RequestError::Store(error))) => one_line(&error),
-                Err(_) => format!("no whole answer within {} s", self.timeout.as_secs_f64()),
+                Err(_) => format!("no complete response within {} s", self.timeout.as_secs_f64()),
             };
             tried += 1;
             if tried >= self.tries.max(1) {
-                return Err(unread(format!("{what} failed {tried} times, the last time: {why}")));
+                return Err(unread(format!("{what} failed on attempt {tried}: {why}")));
             }
             std::thread::sleep(pause.mul_f64(jitter()));
             pause = (2 * pause).min(LONGEST_PAUSE);

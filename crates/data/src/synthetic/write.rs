@@ -82,7 +82,8 @@ fn require_empty(dir: &Path) -> Result<bool> {
     if entries.next().is_none() {
         return Ok(true);
     }
-    let problem = "the folder is not empty: name a new one, nothing is overwritten".to_owned();
+    let problem =
+        "the folder is not empty: use a new one, because nothing is overwritten".to_owned();
     Err(Error::Path { path: dir.to_owned(), problem })
 }
 

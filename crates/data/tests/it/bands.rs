@@ -75,7 +75,7 @@ fn other_images_are_broken_and_say_why() {
     write_picture(&dir.path().join("photo.png"), 1);
     let dataset = open(&config(&dir, 5)).unwrap();
     let error = dataset.image(3).unwrap_err().chain();
-    assert_eq!(error, "image photo.png: png image of 3 channels, where 5 are asked for");
+    assert_eq!(error, "image photo.png: png image with 3 channels (expected 5)");
     let report = data::check::check(&dataset, |_| ());
     assert_eq!((report.images, report.broken.len(), report.mean.len()), (4, 1, 5));
     assert_eq!((report.value_percentiles.len(), report.std.len()), (5, 5));
@@ -127,5 +127,5 @@ fn drawn_images_are_rgb() {
     config.channels = 4;
     assert_eq!(config.validate()[0].0, "source");
     let error = open(&config).unwrap().image(0).unwrap_err().chain();
-    assert!(error.contains("drawn image of 3 channels, where 4 are asked for"), "{error}");
+    assert!(error.contains("synthetic image with 3 channels (expected 4)"), "{error}");
 }

@@ -95,7 +95,7 @@ fn a_file_larger_than_any_image_is_not_read() {
     let huge = std::fs::File::create(dir.path().join("b.png")).unwrap();
     huge.set_len(1 << 40).unwrap(); // takes no space on the disk
     let error = auto(dir.path()).image(1).unwrap_err().chain();
-    assert!(error.contains("b.png") && error.contains("a file of 1048576 MiB"), "{error}");
+    assert!(error.contains("b.png") && error.contains("the file has 1048576 MiB"), "{error}");
 }
 
 /// A source whose images from 40 on never arrive until the sender is dropped.

@@ -69,7 +69,7 @@ fn images_and_labels_are_paired_by_name() {
     assert_eq!(set.load(2).unwrap().labels.ids, [1, 1]);
     let notices = set.notices().join("\n");
     assert!(notices.contains("alone.png: no labels"), "{notices}");
-    assert!(notices.contains("stray.png and 1 more files: no image"), "{notices}");
+    assert!(notices.contains("stray.png and 1 more: no image"), "{notices}");
     assert!(matches!(set.load(3), Err(data::Error::Index { index: 3, len: 3 })));
 }
 

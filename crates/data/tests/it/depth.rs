@@ -87,9 +87,9 @@ fn what_is_no_depth_map_is_named() {
     let set = open(&paths, 1000.0);
     let words = [
         "8 bits",
-        "colors",
+        "color image",
         "same size",
-        "no pixel",
+        "no valid pixels",
         "e.png",
         "float32",
         "float32",
@@ -103,8 +103,8 @@ fn what_is_no_depth_map_is_named() {
     let (_empty, paths) = folder(&["a"]);
     let options = || DepthOptions::new(1.0).unwrap();
     let said = DepthSet::open(&paths[0], &paths[1], options()).unwrap_err().chain();
-    assert!(said.contains("no depth maps below this folder"), "{said}");
+    assert!(said.contains("no depth maps in this folder"), "{said}");
     gray16(&paths[1].join("other.png"), (3, 2), &[1; 6]);
     let said = DepthSet::open(&paths[0], &paths[1], options()).unwrap_err().chain();
-    assert!(said.contains("a depth map of the same name") && said.contains("other.png"), "{said}");
+    assert!(said.contains("depth map with the same name") && said.contains("other.png"), "{said}");
 }

@@ -61,8 +61,8 @@ fn what_is_left_out_is_counted() {
     let dataset = auto(dir.path());
     assert_eq!(names(&dataset), ["a/1.png", "b/2.png"]);
     let expected = [
-        "6 files were left out: 2 without a suffix, 2 .heic, 1 .avif, 1 .txt",
-        "1 hidden file and 2 hidden folders were passed over (the names begin with a dot)",
+        "6 files were left out: 2 without an extension, 2 .heic, 1 .avif, 1 .txt",
+        "1 hidden file and 2 hidden folders were ignored (names that start with a dot)",
     ];
     assert_eq!(dataset.notices().sentences(), expected);
     // A mix reports it for all of its parts.
@@ -73,7 +73,7 @@ fn what_is_left_out_is_counted() {
     };
     (mixed.path, mixed.mix) = (None, vec![entry("a"), entry("b")]);
     let said = data::open(&mixed).unwrap().notices().sentences();
-    assert_eq!(said[0], "5 files were left out: 2 without a suffix, 2 .heic, 1 .txt");
+    assert_eq!(said[0], "5 files were left out: 2 without an extension, 2 .heic, 1 .txt");
 }
 
 #[test]
@@ -82,9 +82,9 @@ fn a_folder_of_others_says_which() {
     let at = |name: &str| dir.path().join(name);
     (0..3).for_each(|number| write(&at(&format!("heic/{number}.heic")), "x"));
     write(&at("heic/x"), "x");
-    refused(SourceKind::Auto, &at("heic"), &["none of the 4 files", "3 .heic, 1 without a suffix"]);
+    refused(SourceKind::Auto, &at("heic"), &["in it (4 in", "3 .heic, 1 without an extension"]);
     write(&at("hidden/.a.jpg"), jpeg(0));
-    refused(SourceKind::Auto, &at("hidden"), &["no images", "1 hidden file was passed over"]);
+    refused(SourceKind::Auto, &at("hidden"), &["no usable images", "1 hidden file was ignored"]);
     write(&at("system/.DS_Store"), "x");
     refused(SourceKind::Auto, &at("system"), &["the folder is empty"]);
 }

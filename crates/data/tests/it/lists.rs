@@ -48,14 +48,14 @@ fn broken_lists_name_file_and_line() {
         (
             "a.jsonl",
             &b"{\"file\": 3}\n"[..],
-            &["a.jsonl", "line 1", "no \"path\" or \"file_name\"", "among file"][..],
+            &["a.jsonl", "line 1", "no \"path\" or \"file_name\"", "among the keys file"][..],
         ),
         ("b.jsonl", b"1.png\n", &["b.jsonl", "line 1", "not a JSON object"]),
         ("d.csv", b"path,label\n,4\n", &["d.csv", "line 2", "path is missing"]),
-        ("e.txt", b"\n \n", &["e.txt", "names no images"]),
+        ("e.txt", b"\n \n", &["e.txt", "contains no images"]),
         ("f.txt", b"2.png\n3.png\n", &["f.txt", "none of the first 2", "2.png", "relative"]),
         ("g.txt", b"\xFF\xFE1\0.\0p\0n\0g\0", &["g.txt", "UTF-16", "UTF-8"]),
-        ("h.csv", b"", &["h.csv", "names no images"]),
+        ("h.csv", b"", &["h.csv", "contains no images"]),
         ("i.txt", b"\n\n2\x00.png\n", &["i.txt", "line 3", "NUL"]),
         ("j.csv", b"\"2\x00.png\",4\n", &["j.csv", "line 1", "NUL"]),
         ("k.txt", &[b'a'; 1 << 20], &["k.txt", "line 1", "longer than 65536 bytes"]),
@@ -168,7 +168,7 @@ fn a_header_that_is_not_understood_is_shown() {
         write(&at(file), text);
         refused(SourceKind::Auto, &at(file), &[file, "line 1", shown, "`path` or `file_name`"]);
     }
-    refused(SourceKind::Auto, &at("e.tsv"), &["fields of a .tsv file are divided by tabs"]);
+    refused(SourceKind::Auto, &at("e.tsv"), &["fields of a .tsv file are separated by tabs"]);
     write(&at("f.csv"), "\"path,label\n0.png,cat\n");
     refused(SourceKind::Auto, &at("f.csv"), &["f.csv", "line 1", "a quote is not closed"]);
 }
@@ -325,7 +325,7 @@ fn a_folder_says_why_it_has_no_labels() {
     write_picture(&dir.path().join("logo.png"), 1);
     assert_eq!(said(), "", "one folder is no class");
     write_picture(&dir.path().join("x/0.png"), 2);
-    let sentence = "there are no labels: logo.png lies beside the 2 folders";
+    let sentence = "there are no labels: logo.png is next to the 2 folders";
     assert!(said().contains(sentence), "{}", said());
     assert_eq!(labels(&auto(dir.path())), [None; 3]);
     write_picture(&dir.path().join("zoo.png"), 3);
@@ -343,6 +343,8 @@ fn a_folder_says_that_its_metadata_is_not_read() {
     write(&dir.path().join("metadata.jsonl"), "{\"file_name\": \"0.png\", \"label\": 1}");
     let said = auto(dir.path()).notices().sentences();
     assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[1].contains("metadata.jsonl is not read here: give it as the path"), "{said:?}");
+    assert!(said[1].contains(
+        "metadata.jsonl is ignored: to use its list of images and labels, pass it as the path"
+    ), "{said:?}");
     assert_eq!(labels(&auto(&dir.path().join("metadata.jsonl"))), [Some(1)]);
 }

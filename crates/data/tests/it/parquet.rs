@@ -216,13 +216,13 @@ fn what_is_no_image_dataset_is_named() {
         "message m { OPTIONAL BYTE_ARRAY text (UTF8); OPTIONAL INT64 n; }",
         vec![Column::Bytes(rows(), 1), Column::Numbers(vec![Some(1)], 1)],
     );
-    refused(SourceKind::Auto, &path, &["x.parquet", "hold images", "text, n"]);
+    refused(SourceKind::Auto, &path, &["x.parquet", "holds the images", "text, n"]);
     plain(
         &path,
         "message m { OPTIONAL BYTE_ARRAY a; OPTIONAL BYTE_ARRAY b; }",
         vec![Column::Bytes(rows(), 1), Column::Bytes(rows(), 1)],
     );
-    refused(SourceKind::Auto, &path, &["hold images", "a, b"]);
+    refused(SourceKind::Auto, &path, &["holds the images", "a, b"]);
     write_parquet(&path, HUGGING_FACE, None, &[]);
     refused(SourceKind::Auto, &path, &["no rows"]);
     let nowhere = dir.path().join("y-*.parquet");

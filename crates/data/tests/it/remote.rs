@@ -92,9 +92,9 @@ fn what_stays_is_an_error_with_the_reason() {
     let dataset = server.open_impatient(SHARDS).unwrap();
     let said = |dataset: &Dataset| dataset.image(0).unwrap_err().chain();
     for (fault, words) in [
-        (Fault::Busy(1000), &["503", "3 times", "data.remote_retries"][..]),
-        (Fault::Cut(1000), &["3 times", "data.remote_timeout_s"]),
-        (Fault::Slow(1000), &["within 1 s", "3 times"]),
+        (Fault::Busy(1000), &["503", "attempt 3", "data.remote_retries"][..]),
+        (Fault::Cut(1000), &["attempt 3", "data.remote_timeout_s"]),
+        (Fault::Slow(1000), &["within 1 s", "attempt 3"]),
         (Fault::NoRanges, &["Range request not supported", "/data/000000.tar"]),
     ] {
         server.set(fault);
@@ -255,9 +255,9 @@ fn addresses_that_cannot_be_used_say_why() {
     let (_dir, server) = serve(true);
     for (path, words) in [
         ("/data/{000000..000002}.tar", &["000002.tar", "not found"][..]),
-        ("/data/{3..1}.tar", &["stands for no file"]),
-        ("/data/*.tar", &["cannot be asked for its files", "{0000..0127}"]),
-        ("/data/", &["cannot be asked for its files"]),
+        ("/data/{3..1}.tar", &["expands to no files"]),
+        ("/data/*.tar", &["does not list its files", "{0000..0127}"]),
+        ("/data/", &["does not list its files"]),
         ("/data/000000.tar?key=1", &["a query"]),
     ] {
         let text = server.open(path).unwrap_err().chain();
@@ -266,7 +266,7 @@ fn addresses_that_cannot_be_used_say_why() {
         }
     }
     for (path, word) in
-        [("ftp://host/a.tar", "known kind"), ("http://[host/a.tar", "not an address")]
+        [("ftp://host/a.tar", "supported scheme"), ("http://[host/a.tar", "not a valid URL")]
     {
         let config = DataConfig { path: Some(path.into()), ..DataConfig::default() };
         let text = open(&config).unwrap_err().chain();
@@ -278,5 +278,5 @@ fn addresses_that_cannot_be_used_say_why() {
     // Nothing listens on that port.
     let config = DataConfig { path: Some("http://127.0.0.1:1/a.tar".into()), ..server.config("") };
     let text = open(&config).unwrap_err().chain();
-    assert!(text.contains("127.0.0.1:1/a.tar") && text.contains("3 times"), "{text}");
+    assert!(text.contains("127.0.0.1:1/a.tar") && text.contains("attempt 3"), "{text}");
 }

@@ -208,7 +208,7 @@ fn a_damaged_index_is_named() {
         let error = open(&config(SourceKind::Auto, &path)).unwrap_err().chain();
         assert!(error.contains("s.tar") && error.contains("data index"), "byte {at}: {error}");
         write(&place, &whole[..at]);
-        refused(SourceKind::Auto, &path, &["s.tar.index", "not a whole index"]);
+        refused(SourceKind::Auto, &path, &["s.tar.index", "the index is damaged"]);
     }
     write(&place, &whole);
     assert_eq!(auto(&path).len(), 3);
@@ -344,7 +344,7 @@ fn packing_refuses_what_it_would_spoil() {
     fails(&folder, &options, &["images", "not empty"]);
     let out = dir.path().join("out");
     pack(source.as_ref(), &out, &options, |_| ()).unwrap();
-    fails(&out, &PackOptions { shard_images: 3, ..options.clone() }, &["other options"]);
+    fails(&out, &PackOptions { shard_images: 3, ..options.clone() }, &["different images"]);
     // A file that vanished after it was listed.
     std::fs::remove_file(folder.join("dog/1.png")).unwrap();
     let fresh = dir.path().join("fresh");

@@ -23,7 +23,9 @@ fn a_folder_of_classes_has_sorted_labels() {
     assert_eq!((dataset.num_classes(), dataset.kind()), (2, "folder"));
     assert_eq!(dataset.image(2).unwrap(), picture(1, 32, 24));
     let beyond = dataset.image(3).unwrap_err();
-    assert!(beyond.chain().contains("3 was asked for but there are 3"), "{}", beyond.chain());
+    assert!(beyond.chain().contains(
+        "image index 3 is out of range for a dataset of size 3"
+    ), "{}", beyond.chain());
     assert_eq!((dataset.name(3), dataset.label(3)), (String::new(), None));
 }
 
@@ -140,7 +142,7 @@ fn paths_that_cannot_be_used_say_why() {
     refused(
         SourceKind::Auto,
         &at("texts"),
-        &["texts", "none of the 2 files", "jpg", "1 .md, 1 .txt"],
+        &["texts", "none of the files in it (2 in total)", "jpg", "1 .md, 1 .txt"],
     );
     refused(SourceKind::Auto, &at("one.png"), &["single image", "folder"]);
     refused(SourceKind::Auto, &at("texts/b.md"), &["not a folder, a list"]);

@@ -23,7 +23,7 @@ pub(super) fn convert(
     let jpeg = head.compression == CompressionMethod::ModernJPEG;
     let of_bytes = |values| match values {
         Values::U8(bytes) => Ok(bytes),
-        _ => Err(unsupported(format!("{:?} of {} bits", head.colors, head.bits))),
+        _ => Err(unsupported(format!("{:?} with {} bits", head.colors, head.bits))),
     };
     let rgb =
         Layout { width: head.width, height: head.height, channels: 3, plane: None, alpha: false };
@@ -38,7 +38,7 @@ pub(super) fn convert(
         }
         BlackIsZero | WhiteIsZero | RGB => Ok((values, layout)),
         YCbCr if jpeg => Ok((values, rgb)),
-        YCbCr if layout.channels < 3 => Err(unsupported("YCbCr of less than 3 channels".into())),
+        YCbCr if layout.channels < 3 => Err(unsupported("YCbCr with fewer than 3 channels".into())),
         YCbCr => Ok((Values::U8(Ycbcr::new(decoder)?.all(&of_bytes(values)?, layout, head)), rgb)),
         RGBPalette => {
             let indices = of_bytes(values)?;
@@ -55,7 +55,7 @@ pub(super) fn convert(
             let colors = inks.flat_map(|[c, m, y, k]| [c, m, y].map(|v| ink(255 - v, 255 - k)));
             Ok((Values::U8(colors.collect()), rgb))
         }
-        other => Err(unsupported(format!("{other:?} of {} channels", layout.channels))),
+        other => Err(unsupported(format!("{other:?} with {} channels", layout.channels))),
     }
 }
 
@@ -141,7 +141,7 @@ impl Ycbcr {
         let luma = fractions(decoder, 529, &[0.299, 0.587, 0.114])?;
         let range = fractions(decoder, 532, &[0.0, 255.0, 128.0, 255.0, 128.0, 255.0])?;
         if luma[1] == 0.0 {
-            return Err(broken("YCbCr whose green has no part in luminance"));
+            return Err(broken("YCbCr whose green does not contribute to luminance"));
         }
         let fixed = |factor: f32| (f64::from(factor.clamp(0.0, 2.0)) * 65536.0 + 0.5) as i32;
         let (red, blue) = (2.0 - 2.0 * luma[0], 2.0 - 2.0 * luma[2]);

@@ -20,7 +20,7 @@ pub(super) fn read(
 ) -> Result<(Values, Layout), Failure> {
     let ycbcr = head.colors == PhotometricInterpretation::YCbCr;
     if head.bits != 8 || ycbcr && (head.planar || head.channels != 3) {
-        return Err(unsupported(format!("JPEG of {} bits, or of planes of YCbCr", head.bits)));
+        return Err(unsupported(format!("JPEG with {} bits, or with planes of YCbCr", head.bits)));
     }
     let tables = decoder.find_tag(Tag::JPEGTables).map_err(failed)?;
     let tables = tables.map(|tables| tables.into_u8_vec().map_err(failed)).transpose()?;
@@ -35,12 +35,12 @@ pub(super) fn read(
         (channels, false) => (channels, 1),
     };
     if across == 0 || down == 0 {
-        return Err(broken("strips of no rows"));
+        return Err(broken("strips without rows"));
     }
     let chunks = chunks(decoder)?;
     let (columns, rows) = (width.div_ceil(across), height.div_ceil(down));
     if chunks.len() != columns * rows * planes {
-        return Err(broken("another number of strips or tiles than the picture needs"));
+        return Err(broken("the wrong number of strips or tiles"));
     }
     let stride = width * channels;
     let mut values = vec![0; stride * height * planes];
@@ -78,7 +78,7 @@ fn read_part(
     // Encoders write whole strips even at the lower edge.
     let fits = size[0] == width && size[2] == channels;
     if !fits || !(least_height..least_height + 4096).contains(&size[1]) {
-        return Err(broken("a strip or tile of JPEG is of another size than the picture's"));
+        return Err(broken("a JPEG strip or tile has the wrong size"));
     }
     // Tiles may be larger than the picture.
     check_size(part.width(), part.height(), size.iter().map(|&side| side as u64).product())?;

@@ -103,7 +103,7 @@ fn chunk_bytes(head: &Head) -> Result<usize, Failure> {
         bits.div_ceil(8).checked_mul(height.into())
     };
     let size = rows(height).and_then(|size| usize::try_from(size).ok());
-    size.ok_or_else(|| broken("strips or tiles of more bytes than there are numbers"))
+    size.ok_or_else(|| broken("strips or tiles that are too large"))
 }
 
 /// Decompresses LZW data, up to `size` bytes.
@@ -134,7 +134,7 @@ fn in_units(head: &Head) -> Result<Vec<(Tag, u32)>, Failure> {
     let known = [1, 2, 4].contains(&across) && [1, 2, 4].contains(&down);
     if head.planar || head.predicted || head.bits != 8 || head.channels != 3 || !known || !whole {
         return Err(unsupported(format!(
-            "YCbCr with color for {across}x{down} pixels of this kind"
+            "YCbCr with {across}x{down} subsampling of this kind"
         )));
     }
     let mut tags = vec![

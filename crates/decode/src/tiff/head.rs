@@ -82,7 +82,7 @@ pub(super) fn read_head(decoder: &mut Reader<'_>, bytes: &[u8]) -> Result<Head, 
     let bits = short(Tag::BitsPerSample, 1)?;
     let colors = short(Tag::PhotometricInterpretation, 0)?;
     let colors = PhotometricInterpretation::from_u16(colors)
-        .ok_or_else(|| unsupported(format!("colors of kind {colors}")))?;
+        .ok_or_else(|| unsupported(format!("photometric interpretation {colors}")))?;
     let compression = CompressionMethod::from_u16_exhaustive(short(Tag::Compression, 1)?);
     let planar = short(Tag::PlanarConfiguration, 1)? == PlanarConfiguration::Planar.to_u16();
     let (reversed, predictor) = (short(Tag::FillOrder, 1)? == 2, short(Tag::Predictor, 1)? != 1);

@@ -150,11 +150,11 @@ impl DepthConfig {
             let (least, most) = (self.min_depth, self.max_depth);
             return setting(
                 "max_depth",
-                format!("must be above the smallest depth of {least} (got {most})"),
+                format!("must be greater than the smallest depth of {least} (got {most})"),
             );
         }
         if self.lr.is_nan() || self.lr <= 0.0 {
-            return setting("lr", format!("must be above 0 (got {})", self.lr));
+            return setting("lr", format!("must be greater than 0 (got {})", self.lr));
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ impl Errors {
         let pixels = truth.meters.len();
         if predicted.len() != pixels || pixels != truth.width as usize * truth.height as usize {
             let got = vec![predicted.len() as i64];
-            return Err(Error::Shape { what: "depths", expected: "[H, W], as the true ones", got });
+            return Err(Error::Shape { what: "depths", expected: "[H, W], as the truth", got });
         }
         let [rows, columns] = scored(config.scored, truth.width, truth.height)?;
         let (least, most) = (config.min_depth, config.max_depth);
@@ -138,7 +138,9 @@ fn scored(part: Scored, width: u32, height: u32) -> Result<[std::ops::Range<usiz
         Scored::Nyu if (width, height) == (640, 480) => Ok([45..471, 41..601]),
         Scored::Nyu => Err(Error::Setting {
             key: "scored",
-            problem: format!("the crop of NYU is that of images of 640x480 (got {width}x{height})"),
+            problem: format!(
+                "the NYU crop is defined for images of 640x480 (got {width}x{height})"
+            ),
         }),
         Scored::Garg => Ok([
             share(height, 0.408_108_11)..share(height, 0.991_891_89),
@@ -216,7 +218,7 @@ pub fn evaluate(
         let predicted = estimator.depths(&image)?;
         if errors.add(&predicted, &depth, config)?.is_none() {
             let index = indices[place];
-            let reason = "no depth in range in the part that is scored".to_owned();
+            let reason = "no depth within range in the scored region".to_owned();
             empty.push(BrokenImage { index, name: data.set.name(index), reason });
         }
         seen();

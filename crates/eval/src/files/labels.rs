@@ -22,11 +22,11 @@ pub(super) fn read(path: &Path, table: bool) -> Result<Option<Labels>> {
     match (table, names.is_file(), numbers.is_file()) {
         (true, _, _) => columns(path),
         (_, true, true) => {
-            let problem = format!("there is also {}; keep one of the two", numbers.display());
+            let problem = format!("there is also {}: keep only one of the two", numbers.display());
             Err(invalid(&names, problem))
         }
         (_, true, false) => match columns(&names)? {
-            None => Err(invalid(&names, "has neither a column 'label' nor 'name'".to_owned())),
+            None => Err(invalid(&names, "has neither a 'label' nor a 'name' column".to_owned())),
             found => Ok(found),
         },
         (_, false, true) => array(&numbers).map(Some),
@@ -42,7 +42,9 @@ fn array(path: &Path) -> Result<Labels> {
         _ => u32::try_from(number).map(Some).map_err(|_| {
             invalid(
                 path,
-                format!("holds the label {number}: use whole numbers from 0, or -1 for none"),
+                format!(
+                    "contains the label {number}: labels must be integers from 0, or -1 for none"
+                ),
             )
         }),
     };
@@ -69,7 +71,7 @@ fn columns(path: &Path) -> Result<Option<Labels>> {
         let number = match cell(label) {
             "" => None,
             text => Some(text.parse::<u32>().map_err(|_| {
-                invalid(path, format!("row {row} holds '{text}' in place of a label, an integer"))
+                invalid(path, format!("row {row} contains '{text}' instead of an integer label"))
             })?),
         };
         found.labels.push(number);
@@ -96,7 +98,7 @@ fn number_classes(path: &Path, found: &mut Labels, classes: &BTreeMap<u32, Strin
     let places: BTreeMap<u32, u32> = classes.keys().copied().zip(0..).collect();
     for label in found.labels.iter_mut().flatten() {
         *label = *places.get(label).ok_or_else(|| {
-            invalid(path, format!("label {label} has no class, but others have one"))
+            invalid(path, format!("label {label} has no class name, but other labels have one"))
         })?;
     }
     found.class_names = classes.values().cloned().collect();

@@ -88,7 +88,7 @@ pub fn attention_rows(
     options: &AttentionOptions,
 ) -> Result<Vec<Row>> {
     if !(options.mass > 0.0 && options.mass <= 1.0) {
-        let problem = format!("must be above 0 and at most 1 (got {})", options.mass);
+        let problem = format!("must be greater than 0 and at most 1 (got {})", options.mass);
         return Err(Error::Setting { key: "mass", problem });
     }
     let images = scene.row()?.cells;

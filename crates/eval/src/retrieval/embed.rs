@@ -189,7 +189,8 @@ fn prepared(
     };
     if width.min(height) < least {
         let problem = format!(
-            "must be at least {least} pixels high and wide for this network (got {width} x {height} after the resize)"
+            "must be at least {least} pixels high and wide for this network (got {width} x \
+             {height} after resizing)"
         );
         return Err(Error::Setting { key: "image", problem });
     }

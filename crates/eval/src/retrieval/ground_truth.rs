@@ -73,7 +73,7 @@ impl GroundTruth {
     fn of(stored: Stored) -> std::result::Result<Self, String> {
         let Stored { imlist: images, qimlist, gnd } = stored;
         if qimlist.len() != gnd.len() || qimlist.is_empty() {
-            return Err(format!("{} queries, but labels of {}", qimlist.len(), gnd.len()));
+            return Err(format!("{} queries, but labels for {}", qimlist.len(), gnd.len()));
         }
         let queries = qimlist.into_iter().zip(gnd).map(|(name, of)| {
             let indices = |list: Option<Vec<f64>>, what: &str| {
@@ -82,7 +82,7 @@ impl GroundTruth {
                     (index as f64 == value && index < images.len()).then_some(index).ok_or_else(
                         || {
                             format!(
-                                "query {name}: the {what} image {value} is none of the {}",
+                                "query {name}: the {what} image {value} is not among the {} images",
                                 images.len()
                             )
                         },

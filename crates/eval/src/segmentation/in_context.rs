@@ -269,7 +269,7 @@ fn per_image(config: &InContextConfig, images: usize, passes: u64) -> Result<usi
                 0 => format!("each of the {images} training images"),
                 _ => format!("each of the {passes} views of each of the {images} training images"),
             };
-            let problem = format!("must hold a patch of {of} (got {})", config.memory);
+            let problem = format!("must fit at least one patch of {of} (got {})", config.memory);
             Err(Error::Setting { key: "memory", problem })
         }
         most => Ok(most),
@@ -291,7 +291,10 @@ fn check(config: &InContextConfig) -> Result<()> {
         return setting("k", "must be at least 1 (got 0)");
     }
     if !config.temperature.is_finite() || config.temperature <= 0.0 {
-        return setting("temperature", &format!("must be above 0 (got {})", config.temperature));
+        return setting("temperature", &format!(
+            "must be greater than 0 (got {})",
+            config.temperature
+        ));
     }
     Ok(())
 }

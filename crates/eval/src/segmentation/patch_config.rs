@@ -74,12 +74,12 @@ impl PatchConfig {
             return setting("similarities", "needs at least one".to_owned());
         }
         if config.c.is_empty() || config.c.iter().any(|&c| !c.is_finite() || c <= 0.0) {
-            return setting("c", format!("needs numbers above 0 (got {:?})", config.c));
+            return setting("c", format!("needs numbers greater than 0 (got {:?})", config.c));
         }
         if !(0.0..1.0).contains(&config.held_out) || config.held_out == 0.0 {
             return setting(
                 "held_out",
-                format!("must be above 0 and below 1 (got {})", config.held_out),
+                format!("must be greater than 0 and less than 1 (got {})", config.held_out),
             );
         }
         Ok(())
@@ -107,7 +107,7 @@ impl PatchConfig {
             0 => setting(
                 "memory",
                 format!(
-                    "must hold a patch of each of the {images} training images (got {})",
+                    "must fit at least one patch of each of the {images} training images (got {})",
                     self.memory
                 ),
             ),

@@ -92,12 +92,15 @@ fn assumed(
         assumed.push(format!("model.norm_eps: {:e}", model.norm_eps));
     }
     if let (Some(value), None) = (model.layer_scale, beside.layer_scale) {
-        assumed.push(format!("model.layer_scale: {value:e} before training, which only the same network untrained depends on"));
+        assumed.push(format!(
+            "model.layer_scale: {value:e} before training, which matters only for the same network \
+             untrained"
+        ));
     }
     if beside.pos_interpolation.is_none() {
         let form = match (style, model.pos_interpolation) {
             (KeyStyle::Timm, _) => "antialias, as in timm",
-            (_, PosInterpolation::Antialias) => "antialias, as with DINOv2's registers",
+            (_, PosInterpolation::Antialias) => "antialias, as in DINOv2 with registers",
             (_, PosInterpolation::Size) => "size, as in transformers",
             (_, PosInterpolation::Offset) => "offset, as in DINO and DINOv2",
         };
@@ -109,8 +112,8 @@ fn assumed(
     };
     if beside.qk_norm.is_none() && file.entries().iter().any(says_norm) {
         assumed.push(
-            "model.qk_norm: false, though the file's config sets it: SimDINOv2's code leaves the \
-             norm out where xformers computes attention; state model.qk_norm=true if yours did not"
+            "model.qk_norm: false, although the file's config sets it: SimDINOv2's code skips the \
+             norm when xformers computes attention; set model.qk_norm=true if yours did not"
                 .to_owned(),
         );
     }
@@ -127,8 +130,8 @@ fn stated(file: &TensorFile, network: &NetworkInFile) -> Result<Option<Inferred>
     let unread = |key: &str, error: serde_json::Error| Error::Architecture {
         path: file.path().to_path_buf(),
         problem: format!(
-            "what the file states about its {key} cannot be read ({error}): open it with the version of simdino \
-             that wrote it"
+            "the file's description of its {key} cannot be read ({error}): open it with the \
+             version of simdino that wrote it"
         ),
     };
     let model = serde_json::from_str(model).map_err(|error| unread("model", error))?;
@@ -162,7 +165,7 @@ impl Shapes<'_> {
         };
         shape.try_into().map_err(|_| {
             self.error(format!(
-                "{name} should have {N} dimensions and has the shape {shape:?} in the file"
+                "{name} should have {N} dimensions, but has the shape {shape:?} in the file"
             ))
         })
     }
@@ -180,7 +183,7 @@ impl Shapes<'_> {
         if kernels != embed_dim || patch_size != other || patch_size < 1 {
             let got = [kernels, in_channels, patch_size, other];
             return Err(self.error(format!(
-                "a patch embedding of shape {got:?} on a width of {embed_dim} is not supported"
+                "a patch embedding of shape {got:?} for a width of {embed_dim} is not supported"
             )));
         }
         let depth = self.depth();
@@ -193,8 +196,8 @@ impl Shapes<'_> {
         }
         let arch = arch(embed_dim, depth, ffn, hidden).ok_or_else(|| {
             self.error(format!(
-                "a transformer {embed_dim} wide with {depth} blocks, whose feed-forward network is \
-                 {hidden} wide, is none of the architectures: {}",
+                "no supported architecture has width {embed_dim}, {depth} blocks, and feed-forward \
+                 width {hidden}; those supported are, as width x blocks (feed-forward width): {}",
                 table(ffn)
             ))
         })?;
@@ -246,7 +249,8 @@ impl Shapes<'_> {
         let side = (patches.max(0) as f64).sqrt().round() as i64;
         if side < 1 || side.checked_mul(side) != Some(patches) {
             return Err(self.error(format!(
-                "positions for {patches} patches, which are not a square, are not supported"
+                "positions for {patches} patches, which do not form a square grid, are not \
+                 supported"
             )));
         }
         Ok(side)
@@ -261,9 +265,9 @@ impl Shapes<'_> {
         let stated = beside.class_has_position;
         if stated.is_some_and(|stated| stated != class) {
             return Err(beside.error(format!(
-                "no_embed_class is {class} there, and {count} positions in the tensors beside it are \
-                 those of {side} x {side} patches {} the class token's: positions of registers and \
-                 grids that are not square are not supported",
+                "no_embed_class is {class} in it, but the {count} positions in the tensors next to \
+                 it are those of {side} x {side} patches {} the class token: positions of \
+                 registers and non-square grids are not supported",
                 if class { "and" } else { "without" }
             )));
         }
@@ -276,9 +280,9 @@ impl Shapes<'_> {
             && is_square(count - 1 - registers)
         {
             return Err(self.error(format!(
-                "{count} positions are those of {side} x {side} patches, or of fewer with the class \
-                 token and {registers} registers: put the config.json of timm with model_args.img_size \
-                 beside the file"
+                "the {count} positions may be those of {side} x {side} patches, or of fewer \
+                 patches with the class token and {registers} registers: put timm's config.json \
+                 with model_args.img_size next to the file"
             )));
         }
         if class {
@@ -290,15 +294,15 @@ impl Shapes<'_> {
         let others = count - 1;
         if always {
             return Err(self.error(format!(
-                "{count} positions, one of them the class token's as in all networks with such names, \
-                 are for {others} patches: grids that are not square are not supported"
+                "the {count} positions, one of them that of the class token, as in all networks \
+                 with such names, are for {others} patches: non-square grids are not supported"
             )));
         }
         let known = beside.grid.is_some() || with_registers.is_some();
         Ok((!known).then(|| {
             format!(
-                "{count} positions: those of {side} x {side} patches without the class token's (timm's \
-                 no_embed_class), not of {others} patches in a grid that is not square"
+                "{count} positions: {side} x {side} patches without the class token (timm's \
+                 no_embed_class), not {others} patches in a non-square grid"
             )
         }))
     }

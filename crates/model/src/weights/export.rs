@@ -59,7 +59,8 @@ pub fn export(folder: &Path, backbone: &Backbone<'_>, layout: Layout) -> Result<
     let preprocessor = folder.join(PREPROCESSOR);
     if layout != Layout::HuggingFace && preprocessor.exists() {
         let problem = format!(
-            "{} states how another network sees images: remove it, or export to another folder",
+            "{} describes how another network preprocesses images: remove it, or export to another \
+             folder",
             preprocessor.display()
         );
         return Err(Error::Export { layout: layout.name(), problem });
@@ -89,16 +90,16 @@ fn tensors(backbone: &Backbone<'_>, layout: Layout) -> Result<Vec<(String, Tenso
     let refuse =
         |problem: &str| Err(Error::Export { layout: layout.name(), problem: problem.into() });
     if layout != Layout::Dinov2 && model.qk_norm {
-        return refuse("model.qk_norm has no parameters here, and none of its networks has that");
+        return refuse("model.qk_norm has no parameters here, which its networks do not support");
     }
     if layout != Layout::HuggingFace && model.norm_eps != 1e-6 {
-        return refuse("model.norm_eps is not 1e-6, and its files have no place for that");
+        return refuse("model.norm_eps is not 1e-6, and its files cannot store another value");
     }
     let given: BTreeMap<&str, Tensor> =
         backbone.tensors.iter().map(|(name, t)| (name.as_str(), t.detach())).collect();
     for (name, tensor) in &given {
         if !is_finite(tensor)? {
-            return refuse(&format!("{name} holds values that are not finite"));
+            return refuse(&format!("{name} contains values that are not finite"));
         }
     }
     match layout {

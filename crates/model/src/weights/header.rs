@@ -131,7 +131,7 @@ impl<'de> Deserialize<'de> for RawHeader {
                         )));
                     }
                     if !seen.insert(name.clone()) {
-                        return Err(A::Error::custom(format_args!("{name} is there twice")));
+                        return Err(A::Error::custom(format_args!("{name} occurs twice")));
                     }
                     header.tensors.push((name, map.next_value()?));
                 }

@@ -27,7 +27,7 @@ const FILES: [&str; 4] = [
 pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
     if path.is_file() {
         if is_part(path) {
-            let what = "is one of several parts; give their index (*.index.json) or the folder";
+            let what = "is one of several parts: pass their index (*.index.json) or the folder";
             return Err(parts(path, what));
         }
         return Ok(path.to_owned());
@@ -54,11 +54,11 @@ fn other_index(folder: &Path) -> Result<Option<PathBuf>> {
     match indexes[..] {
         [index] => Ok(Some(index.clone())),
         [] if files.iter().any(|file| is_part(file)) => {
-            let what = "holds parts of weights without their index (*.index.json); fetch it too";
+            let what = "has parts of weights, but not their index (*.index.json): fetch it too";
             Err(parts(folder, what))
         }
         [] => Ok(None),
-        _ => Err(parts(folder, "holds several indexes of weights; name one of them")),
+        _ => Err(parts(folder, "contains several indexes of weights: pass one of them")),
     }
 }
 

@@ -242,7 +242,7 @@ pub fn named(file: &TensorFile, prefix: &str) -> Result<NetworkInFile> {
     let mut inside = (0..found.len()).filter(|&i| found[i].prefix.starts_with(&inner));
     match (inside.next(), inside.next()) {
         (Some(index), None) => Ok(found.swap_remove(index)),
-        _ => Err(which(file, &found, format!("the one of prefix '{prefix}'"))),
+        _ => Err(which(file, &found, format!("the one with prefix '{prefix}'"))),
     }
 }
 

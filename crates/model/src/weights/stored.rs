@@ -47,22 +47,22 @@ impl StoredTensor {
     /// elements are described than the storage contains.
     pub(crate) fn check(&self) -> std::result::Result<(), &'static str> {
         if self.shape.len() > MAX_RANK || self.shape.len() != self.strides.len() {
-            return Err("of too many dimensions, or with strides for other ones");
+            return Err("with too many dimensions, or with strides that do not match them");
         }
         let negative = |values: &[i64]| values.iter().any(|&value| value < 0);
         if negative(&self.shape) || negative(&self.strides) || self.first < 0 {
             return Err("with a negative size, stride or offset");
         }
         let Some(count) = self.shape.iter().try_fold(1i64, |n, &size| n.checked_mul(size)) else {
-            return Err("of more elements than can be counted");
+            return Err("with more elements than can be counted");
         };
         let capacity = self.storage.len / self.kind.elt_size_in_bytes() as u64;
         if count as u64 > capacity {
-            return Err("of more elements than its storage");
+            return Err("with more elements than its storage");
         }
         match self.span() {
             Some(span) if self.first as u64 + span as u64 <= capacity => Ok(()),
-            _ => Err("that reaches beyond its storage"),
+            _ => Err("that extends beyond its storage"),
         }
     }
 

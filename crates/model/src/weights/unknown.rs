@@ -51,7 +51,7 @@ const PARTS: [(&[&str], &str); 11] = [
     (&["patch_embed.norm"], "a norm of the patches is not supported"),
     (
         &["attn.norm", "mlp.norm", "ffn_ln", "inner_attn_ln"],
-        "norms inside of attention and feed-forward network (EVA-02) are not supported",
+        "norms inside attention and feed-forward networks (EVA-02) are not supported",
     ),
     (&["q_bias", "v_bias"], "separate biases of queries and values (BEiT, EVA) are not supported"),
     (&["lora_", "base_layer."], "adapters are not supported: merge them into the weights first"),

@@ -50,7 +50,7 @@ def metrics_file(run: Union[str, "os.PathLike[str]"]) -> Path:
     if path.is_dir():
         path = path / "metrics.jsonl"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no metrics here; give the folder of a run of simdino")
+        raise FileNotFoundError(f"{path}: no metrics found; pass the folder of a simdino run")
     return path
 
 

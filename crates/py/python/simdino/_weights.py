@@ -86,7 +86,7 @@ def find_weights(path: Path, network: str) -> Path:
         if file.is_file():
             return file
     raise FileNotFoundError(
-        f"{path}: no {name} here; give the folder of a run, of a checkpoint, or of `simdino export`"
+        f"{path}: no {name} found; pass the folder of a run, a checkpoint, or a `simdino export`"
     )
 
 
@@ -115,7 +115,7 @@ def read_safetensors(file: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, s
             kind, shape = types[entry["dtype"]], entry["shape"]
             count = math.prod(shape)
             if not 0 <= start <= end <= len(data) or end - start != count * kind.itemsize:
-                raise ValueError(f"tensor {name} does not fit")
+                raise ValueError(f"tensor {name} has the wrong size")
             flat = torch.frombuffer(data, dtype=kind, count=count, offset=start) if count else None
             tensors[name] = torch.empty(shape, dtype=kind) if flat is None else flat.reshape(shape)
     except (struct.error, ValueError, KeyError, TypeError) as error:
@@ -129,7 +129,7 @@ def _exported(folder: Path, config: dict[str, Any], library: Optional[str]) -> A
     if library not in (None, kind) or not ("model_type" in config or "architecture" in config):
         made = kind if library not in (None, kind) else "DINOv2's own code"
         raise ValueError(
-            f"{folder} was exported for {made}: give the folder of the run to load, or export it "
+            f"{folder} was exported for {made}: pass the folder of the run, or export it "
             "with `simdino export --to timm` or `--to hf`"
         )
     file = folder / "model.safetensors"

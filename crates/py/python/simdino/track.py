@@ -106,7 +106,7 @@ TRACKERS = {
 INSTALL = {"tensorboard": "tensorboard torch"}
 ADVICE = {
     "wandb": "set WANDB_API_KEY, or WANDB_MODE=offline, which writes to ./wandb for `wandb sync`",
-    "mlflow": "set MLFLOW_TRACKING_URI to a server that answers, or leave it out for ./mlflow.db",
+    "mlflow": "set MLFLOW_TRACKING_URI to a server that answers, or unset it to use ./mlflow.db",
     "swanlab": "set SWANLAB_API_KEY, or SWANLAB_MODE=offline, which writes to ./swanlog for "
     "`swanlab sync`",
 }
@@ -167,7 +167,7 @@ def config_of(run: Path) -> dict[str, Any]:
 
         config = yaml.safe_load((run / "config.resolved.yaml").read_text(encoding="utf-8")) or {}
     except ImportError:
-        say("the config is left out; pip install pyyaml adds it")
+        say("the config is not sent: pip install pyyaml to include it")
     except OSError:
         pass  # a tracker without the config is better than none
     if (run / "env.json").is_file():
@@ -187,7 +187,7 @@ def file_of(run: Path, follow: bool) -> Path:
                 raise
         if not said:
             said = True
-            say(f"waits for {run / 'metrics.jsonl'}")
+            say(f"waiting for {run / 'metrics.jsonl'}")
         time.sleep(POLL_SECONDS)
 
 
@@ -205,7 +205,7 @@ def start(tracker: str, options: argparse.Namespace, path: Path) -> Optional[Tra
         advice = f"pip install {INSTALL.get(tracker, tracker)}"
         say(f"{tracker} cannot be imported ({reason(error)}): {advice}")
     except Exception as error:  # each library has its own errors
-        say(f"{tracker} has not started: {reason(error)}")
+        say(f"{tracker} did not start: {reason(error)}")
         if tracker in ADVICE:
             say(ADVICE[tracker])
     return None
@@ -237,7 +237,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     )
     parser.add_argument("tracker", choices=sorted(TRACKERS))
     parser.add_argument("run", type=Path, help="folder of a run")
-    parser.add_argument("--follow", action="store_true", help="wait for lines until the run ends")
+    parser.add_argument("--follow", action="store_true", help="wait for new lines until it ends")
     parser.add_argument("--project", default="simdino", help="project, experiment, or folder")
     parser.add_argument("--name", help="name of the run; by default that of its folder")
     options = parser.parse_args(arguments)
@@ -252,7 +252,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     if tracker is None:
         return 1
     sent, good = forward(tracker, path, options.follow)
-    print(f"{sent} lines of {path} are at {options.tracker}")
+    print(f"sent {sent} lines of {path} to {options.tracker}")
     return 0 if good else 1
 
 

@@ -61,7 +61,7 @@ impl Detections {
     pub fn read(path: &Path) -> Result<Self> {
         Self::new(
             path.display().to_string(),
-            json::read(path, "a list of detections in COCO's format")?,
+            json::read(path, "a list of detections in COCO format")?,
         )
     }
 

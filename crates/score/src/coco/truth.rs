@@ -123,7 +123,7 @@ impl GroundTruth {
     /// [`Error::NotANumber`]: crate::Error::NotANumber
     pub fn read(path: &Path) -> Result<Self> {
         let file: File<Vec<Image>, Vec<Category>, Vec<Annotation>> =
-            json::read(path, "a file of COCO annotations")?;
+            json::read(path, "a COCO annotation file")?;
         Self::new(path.display().to_string(), file.images, file.categories, file.annotations)
     }
 

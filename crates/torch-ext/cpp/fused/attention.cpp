@@ -42,7 +42,7 @@ struct AttentionKernels {
         forward{"attention_forward", LANES * forward_warps(tiles), forward_bytes(tiles)},
         backward{"attention_backward", LANES * backward_warps(tiles), backward_bytes(tiles)} {
     const auto* gpu = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index));
-    TORCH_CHECK(gpu->major >= 8, gpu->name, " has no bfloat16");
+    TORCH_CHECK(gpu->major >= 8, gpu->name, " does not support bfloat16");
     TORCH_CHECK(
         backward.bytes <= gpu->sharedMemPerBlockOptin, "attention of ", tiles * TILE,
         " tokens needs ", backward.bytes, " bytes of shared memory, and ", gpu->name, " has ",
@@ -92,7 +92,7 @@ std::string tried(int index, int64_t tokens, int64_t width) {
   }
   const int64_t most = MOST_TILES * TILE;
   if (width != HEAD_WIDTH || tokens < 1 || tokens > most) {
-    return "the kernels of attention are for heads of " + std::to_string(HEAD_WIDTH) +
+    return "the attention kernels support heads of " + std::to_string(HEAD_WIDTH) +
         " columns and up to " + std::to_string(most) + " tokens";
   }
   try {

@@ -88,7 +88,7 @@ struct Kernels {
 
   static std::unique_ptr<Kernels> compiled(int index, int64_t dim) {
     const auto* gpu = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index));
-    TORCH_CHECK(gpu->major >= 8, gpu->name, " has no bfloat16");
+    TORCH_CHECK(gpu->major >= 8, gpu->name, " does not support bfloat16");
     TORCH_CHECK(dim > 0 && dim % WIDE == 0 && dim <= WIDEST, "a width of ", dim, " is not a multiple of 8 up to ", WIDEST);
     const On device(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)));
     const auto shared_bytes = static_cast<uint32_t>(gpu->sharedMemPerBlockOptin);

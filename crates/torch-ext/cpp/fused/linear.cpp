@@ -138,7 +138,7 @@ class Search {
       : p_(product), described_(described) {
     const auto* gpu = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index));
     if (gpu->major != 9) {
-      plan_.why_not = "the kernels are for Hopper";
+      plan_.why_not = "the kernels need a Hopper GPU";
       return;
     }
     const auto tiles = faster_tiles(product.m, product.n, product.k, gpu->multiProcessorCount);

@@ -151,7 +151,7 @@ impl RankReports {
                 let told: Vec<String> =
                     told.filter_map(|(rank, answer)| clause(rank, answer, own)).collect();
                 if told.is_empty() {
-                    "all processes answer; is every one at the same step?".into()
+                    "all processes respond; are they all at the same step?".into()
                 } else {
                     told.join("; ")
                 }
@@ -167,7 +167,7 @@ fn clause(rank: usize, (host, status): &(String, RankStatus), own: &Position) ->
         RankStatus::Gone => Some(format!("{who} is gone")),
         RankStatus::Left(reason) => Some(format!("{who} left: {reason}")),
         RankStatus::At(there) if there.operations < own.operations => Some(format!(
-            "{who} is behind, at its operation {} ({}), this one at {}",
+            "{who} is behind, at operation {} ({}), while this process is at {}",
             there.operations, there.what, own.operations
         )),
         RankStatus::At(_) => None,
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(
             reports.sentence(&rendezvous, &own),
             "process 1 on b is gone; process 2 on b left: no disk; process 3 on a is behind, at \
-             its operation 6 (barrier), this one at 7"
+             operation 6 (barrier), while this process is at 7"
         );
         assert_eq!(reports.gone(), [1]);
         let all = RankReports::Answers(vec![at(7), at(8)]).sentence(&rendezvous, &own);

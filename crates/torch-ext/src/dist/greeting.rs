@@ -76,9 +76,11 @@ pub(super) fn free_to_listen(port: u16) -> Result<(), NoStore> {
         listened => listened,
     };
     listened.map(drop).map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => stranger("another program listens at this port already".into()),
+        ErrorKind::AddrInUse => stranger(
+            "another program is already listening on this port".into()
+        ),
         _ => NoStore {
-            what: format!("this process cannot listen at port {port}: {error}"),
+            what: format!("this process cannot listen on port {port}: {error}"),
             advice: "choose another MASTER_PORT",
         },
     })
@@ -89,7 +91,7 @@ fn stranger(what: String) -> NoStore {
 }
 
 fn absent(what: String) -> NoStore {
-    NoStore { what, advice: "is process 0 running, and MASTER_ADDR its machine?" }
+    NoStore { what, advice: "is process 0 running, and is MASTER_ADDR its machine?" }
 }
 
 /// Resolves the addresses of a host. The system resolver has no deadline, so it runs in a thread,
@@ -102,18 +104,18 @@ fn addresses(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>
         let _ = send.send(found); // fails after the deadline, when the receiver is gone
     };
     let started = thread::Builder::new().name("resolve".into()).spawn(resolve);
-    started.map_err(|error| absent(format!("{host} cannot be looked up: {error}")))?;
+    started.map_err(|error| absent(format!("cannot resolve {host}: {error}")))?;
     match receive.recv_timeout(left(deadline)) {
         Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
         Ok(Ok(_)) => Err(absent(format!("{host} has no address"))),
         Ok(Err(error)) => Err(absent(format!("{host} has no address: {error}"))),
-        Err(_) => Err(absent(format!("looking up {host} takes too long"))),
+        Err(_) => Err(absent(format!("resolving {host} takes too long"))),
     }
 }
 
 fn greet(address: SocketAddr, deadline: Instant) -> Answer {
     let stream = TcpStream::connect_timeout(&address, left(deadline).min(ONE_ADDRESS));
-    let answered = stream.map_err(|error| absent(format!("nobody is reached there: {error}")));
+    let answered = stream.map_err(|error| absent(format!("cannot connect: {error}")));
     match answered.map(|stream| converse(stream, deadline)) {
         Ok(answer) => answer,
         Err(reason) => Answer::NotYet(reason),
@@ -145,13 +147,13 @@ fn converse(mut stream: TcpStream, deadline: Instant) -> Answer {
         _ if !heard.is_empty() => {
             let words = heard.escape_ascii();
             Answer::Stranger(stranger(format!(
-                "what listens there is not a torch store: its answer begins with '{words}'"
+                "the program listening there is not a torch store: its reply begins with '{words}'"
             )))
         }
         Err(ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            Answer::NotYet(stranger("what listens there does not answer".into()))
+            Answer::NotYet(stranger("the program listening there does not reply".into()))
         }
-        _ => Answer::NotYet(stranger("what listens there closes the connection".into())),
+        _ => Answer::NotYet(stranger("the program listening there closes the connection".into())),
     }
 }
 

@@ -75,7 +75,7 @@ impl ProcessGroup {
     pub fn join(rendezvous: Rendezvous) -> Result<Self> {
         if rendezvous.rank >= rendezvous.size {
             return Err(
-                rendezvous.refused("ranks go from 0 to one less than the number of processes")
+                rendezvous.refused("the rank must be less than the number of processes")
             );
         }
         let store = rendezvous.connect()?;
@@ -300,7 +300,7 @@ fn with_member<T>(
     call: impl FnOnce(*const ffi::Member) -> Result<T>,
 ) -> Result<T> {
     let text = |what, text: &str| {
-        let message = "it holds a zero byte".to_owned();
+        let message = "it contains a NUL byte".to_owned();
         CString::new(text).map_err(|_| Error::Torch { what, message })
     };
     let prefix = text("prefix", prefix)?;

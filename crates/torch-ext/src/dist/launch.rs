@@ -277,7 +277,7 @@ impl Names {
             return Err(wrong(self.rank, &rank.to_string(), &expected));
         }
         if let Some(locals) = locals.filter(|&locals| locals > size) {
-            let expected = format!("at least {locals}, the processes of this machine");
+            let expected = format!("at least {locals}, the number of processes on this machine");
             return Err(wrong(self.size, &size.to_string(), &expected));
         }
         if local > rank {
@@ -285,7 +285,7 @@ impl Names {
             return Err(wrong(self.local, &local.to_string(), &expected));
         }
         if let Some(locals) = locals.filter(|&locals| local >= locals) {
-            let expected = format!("less than the {locals} processes of this machine");
+            let expected = format!("less than the {locals} processes on this machine");
             return Err(wrong(self.local, &local.to_string(), &expected));
         }
         Ok(())

@@ -167,10 +167,10 @@ fn checked_names(parameters: &[(String, Tensor)]) -> Result<Vec<CString>> {
         return Err(refuse("there are none".into()));
     }
     if let Some((name, _)) = parameters.iter().find(|(_, p)| !p.requires_grad()) {
-        return Err(refuse(format!("{name} needs no gradient")));
+        return Err(refuse(format!("{name} does not require a gradient")));
     }
     let name = |(name, _): &(String, Tensor)| {
-        CString::new(name.as_str()).map_err(|_| refuse("a name holds a zero byte".into()))
+        CString::new(name.as_str()).map_err(|_| refuse("a name contains a NUL byte".into()))
     };
     parameters.iter().map(name).collect()
 }

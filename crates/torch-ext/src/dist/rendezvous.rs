@@ -115,7 +115,7 @@ impl Rendezvous {
                 return Ok(prefix);
             }
             if Instant::now() > deadline {
-                let who = format!("{} did not come", list(&absent));
+                let who = format!("{} did not join", list(&absent));
                 store.set(&format!("{prefix}all"), &who)?;
                 return Err(self.refused(&who));
             }
@@ -140,10 +140,13 @@ impl Rendezvous {
         let number = store.add(ARRIVALS, 1)?;
         store.set(&format!("simdino/arrival/{number}"), &name)?;
         let answer = store.get(&format!("simdino/answer/{name}"));
-        let answer = answer.map_err(|_| self.refused("process 0 did not come"))?;
+        let answer = answer.map_err(|_| self.refused("process 0 did not join"))?;
         let (size, prefix) = answer.split_once(' ').unwrap_or_default();
         if size != self.size.to_string() {
-            let who = format!("process 0 was started as one of {size}, this one of {}", self.size);
+            let who = format!(
+                "process 0 was started with a world size of {size}, this one with {}",
+                self.size
+            );
             return Err(self.refused(&who));
         }
         if store.add(&format!("{prefix}claims/{}", self.rank), 1)? > 1 {
@@ -151,7 +154,7 @@ impl Rendezvous {
         }
         store.set(&format!("{prefix}here/{}", self.rank), &host_name())?;
         let verdict = store.get(&format!("{prefix}all"));
-        match verdict.map_err(|_| self.refused("process 0 left before all were there"))? {
+        match verdict.map_err(|_| self.refused("process 0 left before all processes had joined"))? {
             who if who.is_empty() => Ok(prefix.to_owned()),
             who => Err(self.refused(&who)),
         }

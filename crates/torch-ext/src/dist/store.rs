@@ -98,6 +98,6 @@ impl Drop for Store {
 }
 
 fn text(what: &'static str, value: &str) -> Result<CString> {
-    let message = "it holds a zero byte".to_owned();
+    let message = "it contains a NUL byte".to_owned();
     CString::new(value).map_err(|_| Error::Torch { what, message })
 }

@@ -71,7 +71,8 @@ fn same(file: &Path, expected: &str) -> Result<()> {
     Err(Error::Checkpoint {
         path: file.to_owned(),
         reason:
-            "has been changed or damaged since it was written (its SHA-256 is not the manifest's)"
+            "has been changed or damaged since it was written (its SHA-256 does not match \
+             manifest.json)"
                 .into(),
     })
 }

@@ -57,7 +57,8 @@ pub fn load(
         return Err(Error::Checkpoint {
             path: path.to_owned(),
             reason: format!(
-                "has layout {}, this version reads {STATE_VERSION}: continue it with the version that wrote it",
+                "has checkpoint format {}, but this version reads format {STATE_VERSION}: resume \
+                 it with the version that wrote it",
                 state.version
             ),
         });
@@ -95,7 +96,7 @@ fn check_settings(
         })
         .collect();
     if state.data_fingerprint != data_fingerprint {
-        changes.push("the images of data.path are not the same".into());
+        changes.push("the images of data.path have changed".into());
     }
     if changes.is_empty() {
         return Ok(());
@@ -152,7 +153,7 @@ mod tests {
         for part in [
             "optim.beta1 was 0.9, is 0.8",
             "model.new was null, is 1",
-            "the images of data.path are not the same",
+            "the images of data.path have changed",
         ] {
             assert!(message.contains(part), "{message}");
         }

@@ -149,7 +149,7 @@ impl ProbeConfig {
         });
         let regression = self.logistic_is_on() && train.is_none() && test.is_none();
         check.that("train_path", !regression, || {
-            "required by probe.logistic, which learns from labeled images; give probe.test_path, too"
+            "required by probe.logistic, which needs labeled images; set probe.test_path, too"
                 .into()
         });
     }
@@ -170,7 +170,8 @@ mod tests {
             ..Default::default()
         };
         let zero = || "must be greater than 0 (got 0)".to_owned();
-        let missing = "required by probe.logistic, which learns from labeled images; give probe.test_path, too";
+        let missing =
+            "required by probe.logistic, which needs labeled images; set probe.test_path, too";
         assert_eq!(
             probe.validate(),
             [

@@ -106,7 +106,8 @@ impl SegmentProbeConfig {
         check.that("segment.classes", given.len() == 1, || {
             let got = if given.is_empty() { "none".to_owned() } else { given.join(", ") };
             format!(
-                "give one of preset, classes, label_map, and palette, which say what label values mean (got {got})"
+                "set exactly one of preset, classes, label_map, and palette, which define the \
+                 label values (got {got})"
             )
         });
         check.at_least("segment.classes", self.classes.map(u32::from), 1);
@@ -115,9 +116,9 @@ impl SegmentProbeConfig {
         check.that("segment.classes", !too_many, || format!("must be at most {most}"));
         let default = Self::default();
         let meant = self.classes.is_some() || self.reduce_zero_label == default.reduce_zero_label;
-        check.that("segment.reduce_zero_label", meant, || "goes with probe.segment.classes".into());
+        check.that("segment.reduce_zero_label", meant, || "requires probe.segment.classes".into());
         let meant = self.classes.is_some() || self.ignore == default.ignore;
-        check.that("segment.ignore", meant, || "goes with probe.segment.classes".into());
+        check.that("segment.ignore", meant, || "requires probe.segment.classes".into());
         let known = Preset::ALL.map(|(name, _)| name);
         let unknown = self.preset.as_deref().filter(|name| !known.contains(name));
         check.that("segment.preset", unknown.is_none(), || {

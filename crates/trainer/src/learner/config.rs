@@ -48,15 +48,15 @@ impl LearnerConfig {
     pub(super) fn provides(&self, needs: Needs) -> Result<()> {
         let prototypes = self.head.prototypes;
         let problem = match (needs.prototypes, prototypes > 0) {
-            (true, false) => "head.prototypes: the objective compares scores of prototypes (got 0)",
+            (true, false) => "head.prototypes: must be at least 1 for this objective (got 0)",
             (false, true) => {
                 return Err(Error::Settings(format!(
-                    "head.prototypes: the objective compares unit rows, so there must be none (got \
+                    "head.prototypes: must be 0, because the objective compares unit vectors (got \
                      {prototypes})"
                 )));
             }
             _ if needs.patches && !self.model.mask_token => {
-                "model.mask_token: the objective compares masked patches, so it must be true"
+                "model.mask_token: must be true, because the objective compares masked patches"
             }
             // Otherwise, the parameters of that head would have no gradient.
             _ if self.head.separate_patch_head && !needs.patches => {

@@ -155,7 +155,8 @@ fn a_loss_that_is_not_finite_is_the_error_that_it_is_under_watch() {
         let request = request(0, false);
         assert!(learner.unwatched(&request, &views(&config, 0)).unwrap().is_none());
         let error = learner.step(&request, || Ok(views(&config, 0))).err().unwrap().to_string();
-        let words = "cross-entropy: scores of student or teacher hold a value that is not finite";
+        let words =
+            "cross-entropy: scores of student or teacher contain a value that is not finite";
         assert!(error.contains(words), "{error}");
         assert_same(&before, &state(&learner));
     }

@@ -73,7 +73,7 @@ fn keep_until(path: &Path, resume: Option<Start>) -> Result<()> {
         }
         Ok(())
     });
-    copy.map_err(Error::io(path, "drop the lines after the step that is continued from"))
+    copy.map_err(Error::io(path, "remove the lines after the step to resume from"))
 }
 
 /// Returns whether a record contains measurements of probes.

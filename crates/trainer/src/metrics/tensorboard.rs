@@ -35,7 +35,7 @@ impl TensorBoardSink {
     /// # Errors
     /// Returns an error if the folder cannot be created or read, or if the file cannot be written.
     pub fn open(dir: &Path, resume: Option<Start>, kept: &[Record]) -> Result<Self> {
-        fs::create_dir_all(dir).map_err(Error::io(dir, "make the folder"))?;
+        fs::create_dir_all(dir).map_err(Error::io(dir, "create the folder"))?;
         let (path, is_first) = next_path(dir, wall_time())?;
         let file = OpenOptions::new()
             .create_new(true)

@@ -107,7 +107,7 @@ pub(crate) fn copy_named(
         .ok_or_else(|| Error::Settings(format!("the checkpoint has no tensor '{name}'")))?;
     if source.size() != target.size() {
         return Err(Error::Settings(format!(
-            "the checkpoint's tensor '{name}' has shape {:?}, the network needs {:?}",
+            "the checkpoint's tensor '{name}' has shape {:?}, but the network needs {:?}",
             source.size(),
             target.size()
         )));

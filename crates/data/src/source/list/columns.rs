@@ -122,13 +122,13 @@ pub(super) fn remark(names: &[&str], columns: Columns) -> Option<String> {
     let others = names.len() > 1;
     match columns.label.and_then(|label| names.get(label)) {
         Some(&"label") if *path == "path" => None,
-        Some(label) => Some(format!("paths are taken from `{path}`, labels from `{label}`")),
+        Some(label) => Some(format!("paths are read from `{path}`, labels from `{label}`")),
         None if others => Some(format!(
-            "paths are taken from `{path}`; there are no labels, because nothing is called `label`, \
-             `class`, `category` or `target`"
+            "paths are read from `{path}`; there are no labels, because nothing is named `label`, \
+             `class`, `category`, or `target`"
         )),
         None if *path == "path" => None,
-        None => Some(format!("paths are taken from `{path}`")),
+        None => Some(format!("paths are read from `{path}`")),
     }
 }
 

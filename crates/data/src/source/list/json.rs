@@ -36,7 +36,10 @@ pub(super) fn row(line: &str) -> Result<Row, String> {
     let names: Vec<&str> = object.keys().map(String::as_str).collect();
     let file = |place: usize| path_of(object.get(names[place])?).map(|file| (place, file));
     let Some((path, file)) = columns::paths(&names).find_map(file) else {
-        return Err(format!("no \"path\" or \"file_name\" with a text among {}", names.join(", ")));
+        return Err(format!(
+            "no \"path\" or \"file_name\" with a string value among the keys {}",
+            names.join(", ")
+        ));
     };
     let label = match (why, columns::label(&names).and_then(|at| object.get(names[at]))) {
         (Some(why), Some(_)) => Err(format!("the line is not strict JSON: {why}")),

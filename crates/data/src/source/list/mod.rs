@@ -87,13 +87,13 @@ impl List {
         let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
         let probed = table.names.len().min(PROBED);
         let Some(first) = table.names.get(0) else {
-            return Err(problem("the list names no images".into()));
+            return Err(problem("the list contains no images".into()));
         };
         let exists = |index| table.names.get(index).is_some_and(|file| base.join(file).exists());
         if !(0..probed).any(exists) {
             return Err(problem(format!(
-                "none of the first {probed} files it names exists (the first is {}): relative \
-                 paths are relative to the list's folder",
+                "none of the first {probed} files it lists exists (the first is {}): relative \
+                 paths start at the folder of the list",
                 base.join(first).display(),
             )));
         }

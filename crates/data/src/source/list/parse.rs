@@ -73,7 +73,7 @@ fn json_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<(
         match json::row(&String::from_utf8_lossy(line)) {
             Ok(row) => {
                 let label = match (&row.label, is_text) {
-                    (Ok(Some(_)), false) => Err("not a UTF-8 text".into()),
+                    (Ok(Some(_)), false) => Err("not valid UTF-8".into()),
                     (label, _) => label.as_ref().map(Option::as_deref).map_err(String::clone),
                 };
                 rows.push(number, &row.file, label);
@@ -224,13 +224,13 @@ fn first_row(
         First::Unknown => {
             let shown: String = names.join(",").chars().take(SHOWN).collect();
             let tabs = if dialect.delimiter == b'\t' && names.len() == 1 {
-                "; the fields of a .tsv file are divided by tabs, and this line has none"
+                "; the fields of a .tsv file are separated by tabs, and this line has none"
             } else {
                 ""
             };
             let problem = format!(
-                "`{shown}` is neither a header that is understood nor does it begin with an image: \
-                 call the column of the paths `path` or `file_name`, and that of the labels `label`{tabs}"
+                "`{shown}` is not a known header and does not start with an image path: name the \
+                 column of paths `path` or `file_name`, and the column of labels `label`{tabs}"
             );
             Err(rows.problem(line, problem))
         }
@@ -257,7 +257,7 @@ fn push(
         return Ok(());
     };
     if file.len() > MAX_LINE_BYTES {
-        return Err(rows.problem(line, format!("the path has {} bytes", file.len())));
+        return Err(rows.problem(line, format!("the path is too long ({} bytes)", file.len())));
     }
     let file = String::from_utf8_lossy(file);
     let count = fields.len();
@@ -274,6 +274,6 @@ fn push(
         return Ok(());
     }
     let label = columns.label.and_then(field).map(std::str::from_utf8).transpose();
-    rows.push(line, &file, label.map_err(|_| "not a UTF-8 text".to_owned()));
+    rows.push(line, &file, label.map_err(|_| "not valid UTF-8".to_owned()));
     Ok(())
 }

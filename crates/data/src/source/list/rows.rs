@@ -42,7 +42,7 @@ impl<'a> Rows<'a> {
         label: std::result::Result<Option<&str>, String>,
     ) {
         if file.contains('\0') {
-            return self.lose(line, "the path has a NUL byte");
+            return self.lose(line, "the path contains a NUL byte");
         }
         self.names.push(file);
         let label = label.unwrap_or_else(|why| {

@@ -76,7 +76,7 @@ fn walk(blob: &Shared, chunk: &ColumnChunkMetaData, rows: usize) -> Result<Vec<P
     }
     match row == rows && are_sound(&pages, chunk, rows) {
         true => Ok(pages),
-        false => Err(ParquetError::General(format!("its pages hold {row} rows of {rows}"))),
+        false => Err(ParquetError::General(format!("its pages hold {row} of {rows} rows"))),
     }
 }
 

@@ -76,7 +76,7 @@ impl ImageFile {
         };
         let metadata = metadata.map_err(|why| why.or_else(broken))?;
         let columns = Columns::find(metadata.file_metadata().schema_descr()).map_err(|names| {
-            failed(format!("no column can be told to hold images; its columns are {names}"))
+            failed(format!("cannot tell which column holds the images; its columns are {names}"))
         })?;
         let mut starts = vec![0_u64];
         for group in metadata.row_groups() {
@@ -86,7 +86,9 @@ impl ImageFile {
         // An image takes more than a byte, so a larger count is damaged. It must not lead to an
         // allocation.
         if let Some(rows) = starts.last().filter(|rows| **rows > bytes) {
-            return Err(failed(format!("announces {rows} rows in {bytes} bytes: it is damaged")));
+            return Err(failed(format!(
+                "claims to hold {rows} rows in {bytes} bytes: the file is damaged"
+            )));
         }
         let starts = starts.into_iter().map(|start| start as usize).collect();
         let group = |(number, group): (usize, &RowGroupMetaData)| {
@@ -191,9 +193,9 @@ impl ImageFile {
             Type::DOUBLE => column.all::<DoubleType>(reader, level, |&v| real(v)),
             Type::BYTE_ARRAY => column.all::<ByteArrayType>(reader, level, |v| {
                 let text = std::str::from_utf8(v.data());
-                text.map(|text| Some(text.to_owned())).map_err(|_| "not a UTF-8 text".into())
+                text.map(|text| Some(text.to_owned())).map_err(|_| "not valid UTF-8".into())
             }),
-            other => Err(ParquetError::General(format!("values of the type {other}"))),
+            other => Err(ParquetError::General(format!("values of the unsupported type {other}"))),
         }
     }
 
@@ -213,7 +215,7 @@ impl ImageFile {
         let read = || guarded(|| self.page(group, pages, page)).map_err(failed);
         let in_page = in_group - pages[page].first_row_index as usize;
         let image = cache.get((number, group, page), read)?.image(in_page);
-        image.ok_or_else(|| self.failed(format!("row {row} holds no image")))
+        image.ok_or_else(|| self.failed(format!("row {row} contains no image")))
     }
 
     /// Returns the pages of a row group's images. The first page begins with row 0.
@@ -331,7 +333,9 @@ fn plain(said: &str) -> String {
     match said.split_once("Disabled feature at compile time: ") {
         Some((_, codec)) => {
             let codec = if codec == "flate2" { "gzip" } else { codec };
-            format!("compressed with {codec}, which is not read: write it with snappy or zstd")
+            format!(
+                "compressed with {codec}, which is not supported: rewrite it with snappy or zstd"
+            )
         }
         None => said.replace('\n', " "),
     }

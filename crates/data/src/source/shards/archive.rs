@@ -127,10 +127,10 @@ fn kind(header: &Header, name: &str, before: &Before) -> Kind {
         b'3' | b'4' => Kind::Other("a device"),
         b'6' => Kind::Other("a pipe"),
         b'5' | b'D' => Kind::Folder,
-        b'M' => Kind::Other("the rest of a file from another volume"),
+        b'M' => Kind::Other("the continuation of a file from another volume"),
         b'V' => Kind::Folder, // a volume label, which is skipped like a folder
-        b'S' if header.as_gnu().is_none() => Kind::Other("a sparse file of an unknown kind"),
-        byte if byte.is_ascii_uppercase() && byte != b'S' => Kind::Other("of an unknown kind"),
+        b'S' if header.as_gnu().is_none() => Kind::Other("a sparse file of an unknown type"),
+        byte if byte.is_ascii_uppercase() && byte != b'S' => Kind::Other("an unknown entry"),
         _ => Kind::File,
     }
 }

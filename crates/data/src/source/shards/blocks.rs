@@ -64,7 +64,7 @@ pub(super) struct Before {
 }
 
 fn invalid(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{what} that cannot be"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what} that is not valid"))
 }
 
 impl<R: Leap> Archive<R> {

@@ -74,7 +74,7 @@ pub(super) fn load(shard: &dyn Blob) -> Result<Option<Members>> {
     let Some(bytes) = shard.sibling(SUFFIX).map_err(io)? else { return Ok(None) };
     let damaged = || Error::Path {
         path: place.clone(),
-        problem: "not a whole index: delete it, or write it anew with `simdino data index`".into(),
+        problem: "the index is damaged: delete it, or rebuild it with `simdino data index`".into(),
     };
     let (head, body) = split_line(&bytes).ok_or_else(damaged)?;
     let head: Head = serde_json::from_slice(head).map_err(|_| damaged())?;
@@ -132,7 +132,7 @@ pub(super) fn place(path: &Path) -> PathBuf {
 pub(super) fn measure(path: &Path) -> Result<(Members, u64)> {
     let blob = LocalFile::open(path)?;
     if scan::is_gzip(&blob)? {
-        let problem = "compressed, so it has no random access: gunzip it first".into();
+        let problem = "compressed, so it does not allow random access: gunzip it first".into();
         return Err(Error::Path { path: path.into(), problem });
     }
     let mut members = scan::plain(&blob)?;

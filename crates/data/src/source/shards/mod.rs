@@ -134,7 +134,7 @@ impl Shard {
         let same = crc32fast::hash(&bytes[..HEADER_BYTES]) == header
             && member.content.is_none_or(|crc| crc == crc32fast::hash(&bytes[HEADER_BYTES..]));
         if !same {
-            let problem = format!("member {} is not what it was", self.members.name(place));
+            let problem = format!("the content of {} differs", self.members.name(place));
             return Err(Error::ShardChanged { path: path.into(), problem });
         }
         bytes.drain(..HEADER_BYTES);
@@ -144,7 +144,7 @@ impl Shard {
     /// Assembles a member from its stored bytes.
     fn whole(&self, place: usize, bytes: Vec<u8>) -> Result<Vec<u8>> {
         let Some(sparse) = self.members.sparse(place) else { return Ok(bytes) };
-        let problem = || "a sparse file whose pieces are not all there".to_owned();
+        let problem = || "a sparse file with missing pieces".to_owned();
         let path = self.body.path();
         sparse.expand(&bytes).ok_or_else(|| Error::Path { path: path.into(), problem: problem() })
     }

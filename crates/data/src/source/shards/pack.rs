@@ -119,20 +119,20 @@ fn plan(source: &dyn Source, options: &PackOptions, shard_images: usize) -> Plan
 fn prepare(out: &Path, plan: &Plan) -> Result<()> {
     let problem = |problem: &str| Error::Path { path: out.into(), problem: problem.into() };
     let io = |action, path: &Path, source| Error::Io { action, path: path.into(), source };
-    fs::create_dir_all(out).map_err(|error| io("make", out, error))?;
+    fs::create_dir_all(out).map_err(|error| io("create", out, error))?;
     let place = out.join(PLAN);
     match fs::read(&place) {
         Ok(text) => match serde_json::from_slice::<Plan>(&text) {
             Ok(found) if found == *plan => Ok(()),
             _ => Err(problem(
-                "holds shards of other images or other options (see its pack.json): give an empty \
-                 folder, or the same options",
+                "contains shards of different images or options (see its pack.json): use an empty \
+                 folder or the same options",
             )),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut entries = fs::read_dir(out).map_err(|error| io("list", out, error))?;
             if entries.next().is_some() {
-                return Err(problem("is not empty: give an empty or a new folder"));
+                return Err(problem("is not empty: use an empty or new folder"));
             }
             let text = serde_json::to_vec_pretty(plan);
             let text = text.map_err(|error| io("write", &place, error.into()))?;
@@ -207,7 +207,8 @@ impl Packer<'_> {
     /// Returns the bytes of an image and its extension.
     fn read(&self, index: usize) -> Result<(Vec<u8>, String)> {
         let Payload::Encoded(bytes) = self.source.load(index)? else {
-            let problem = "drawn images have no files: write them with `simdino data synth`".into();
+            let problem =
+                "synthetic images have no files: write them with `simdino data synth`".into();
             return Err(Error::Path { path: self.source.kind().into(), problem });
         };
         let name = self.source.name(index);
@@ -229,7 +230,7 @@ impl Packer<'_> {
         let found: Vec<Option<u32>> = members.iter().map(|(_, member)| member.content).collect();
         let expected: Vec<Option<u32>> = written.checksums.iter().copied().map(Some).collect();
         if found != expected {
-            let problem = "reads back differently than it was written: check this disk".into();
+            let problem = "reads back differently from what was written: check this disk".into();
             return Err(Error::Path { path: self.path.clone(), problem });
         }
         fs::rename(partial, &self.path).map_err(io)?;

@@ -109,7 +109,7 @@ impl Scan<'_, '_> {
                 return Ok(());
             }
             None if entry.size > MAX_IMAGE_BYTES => {
-                let why = format!("{} MiB, more than is read", entry.size >> 20);
+                let why = format!("{} MiB, too large for an image", entry.size >> 20);
                 self.samples.notices.lost.push(entry.name, why);
                 return Ok(());
             }
@@ -124,7 +124,7 @@ impl Scan<'_, '_> {
             Some(Ok(link)) => link,
             Some(Err(why)) => Content::Own(Err(why)),
             None if entry.size > MAX_LABEL_BYTES || entry.sparse.is_some() => {
-                Content::Own(Err(format!("{} bytes, too many for a label", entry.size)))
+                Content::Own(Err(format!("{} bytes, too large for a label", entry.size)))
             }
             None => {
                 let mut text = Vec::new();
@@ -178,7 +178,7 @@ fn is_label(name: &str) -> bool {
 /// Returns the label in a `.cls` or `.json` member, or `None` for a JSON document without a
 /// `label`.
 fn label_of(text: &[u8], extension: &str) -> LabelText {
-    let Ok(text) = std::str::from_utf8(text) else { return Err("not a UTF-8 text".into()) };
+    let Ok(text) = std::str::from_utf8(text) else { return Err("not valid UTF-8".into()) };
     let trimmed = text.trim();
     if trimmed.is_empty() {
         return Err("empty".into());
@@ -188,7 +188,7 @@ fn label_of(text: &[u8], extension: &str) -> LabelText {
     }
     if extension.eq_ignore_ascii_case("cls") {
         return match trimmed.contains(char::is_control) {
-            true => Err("more than a line of text".into()),
+            true => Err("more than one line of text".into()),
             false => Ok(Some(trimmed.to_owned())),
         };
     }

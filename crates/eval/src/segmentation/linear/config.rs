@@ -225,18 +225,18 @@ impl LinearConfig {
             let (stride, crop) = (self.stride, self.crop);
             return setting(
                 "stride",
-                format!("must be from 1 to the crop of {crop} (got {stride})"),
+                format!("must be from 1 to the crop size of {crop} (got {stride})"),
             );
         }
         if self.lr.is_nan() || self.lr <= 0.0 {
-            return setting("lr", format!("must be above 0 (got {})", self.lr));
+            return setting("lr", format!("must be greater than 0 (got {})", self.lr));
         }
         if self.test_scales.is_empty()
             || self.test_scales.iter().any(|&s| !s.is_finite() || s <= 0.0)
         {
             return setting(
                 "test_scales",
-                format!("needs numbers above 0 (got {:?})", self.test_scales),
+                format!("needs numbers greater than 0 (got {:?})", self.test_scales),
             );
         }
         Ok(())

@@ -96,7 +96,7 @@ impl StateFile {
         if file.metadata.get(IDENTITY) != Some(&self.identity) {
             return Err(other(
                 &self.path,
-                "has the state of another network, other images, or other settings",
+                "contains the state of a different network, images, or settings",
             ));
         }
         let iteration = file.metadata.get(ITERATION).and_then(|text| text.parse().ok());

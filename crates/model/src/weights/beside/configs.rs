@@ -95,7 +95,7 @@ fn layer_scale(json: &Json, key: &str) -> Option<f64> {
 fn hugging_face(json: &Json) -> Result<Beside> {
     for key in ["quantization_config", "auto_map"] {
         if json.get(key).is_some() {
-            return json.refused(key, "only plain weights of the library's own classes are");
+            return json.refused(key, "plain weights of the library's own classes are");
         }
     }
     let mut eps = json.number("layer_norm_eps")?;

@@ -33,7 +33,7 @@ impl Grid {
         };
         match sides {
             Some(sides) => Ok(Some(Self { key, sides })),
-            None => json.refused(key, "one side or height and width in pixels are"),
+            None => json.refused(key, "a side or a height and width in pixels are"),
         }
     }
 
@@ -45,16 +45,16 @@ impl Grid {
         let key = self.key;
         if rows != columns {
             return Err(format!(
-                "{key} is {height} x {width} pixels, a grid of {rows} x {columns} patches, and only \
-                 square grids are supported"
+                "{key} is {height} x {width} pixels, a grid of {rows} x {columns} patches, but \
+                 only square grids are supported"
             ));
         }
         if rows != side {
             return Err(format!(
-                "{key} is {height} pixels, a grid of {rows} x {rows} patches, and the positions in \
-                 the tensors beside it are read as those of {side} x {side}: positions of registers \
-                 or of another grid are not supported; if it describes another network, move the \
-                 weights to a folder of their own"
+                "{key} is {height} pixels, a grid of {rows} x {rows} patches, but the positions in \
+                 the tensors next to it are read as those of {side} x {side}: positions of \
+                 registers or of another grid are not supported; if it describes another network, \
+                 move the weights to a folder of their own"
             ));
         }
         Ok(())

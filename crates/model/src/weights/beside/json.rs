@@ -27,7 +27,7 @@ impl Json {
         match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Some(Self { path, value })),
             Err(error) => {
-                let problem = format!("is not JSON ({error}): fetch it again, or move it away");
+                let problem = format!("is not valid JSON ({error}): fetch it again or remove it");
                 Err(Error::Beside { path, problem })
             }
         }
@@ -68,7 +68,7 @@ impl Json {
         let Some(value) = self.get(key) else { return Ok(None) };
         match read(value) {
             Some(value) => Ok(Some(value)),
-            None => Err(self.error(format!("{key} should be {what} (got {value})"))),
+            None => Err(self.error(format!("{key} must be {what} (got {value})"))),
         }
     }
 
@@ -79,6 +79,6 @@ impl Json {
     /// Returns the error for an unsupported value.
     pub(super) fn refused<T>(&self, key: &str, supported: &str) -> Result<T> {
         let value = self.get(key).unwrap_or(&Value::Null);
-        Err(self.error(format!("{key} is {value}, which is not supported here: {supported}")))
+        Err(self.error(format!("{key} is {value}, but only {supported} supported")))
     }
 }

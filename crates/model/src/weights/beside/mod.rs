@@ -72,7 +72,7 @@ fn of_each(path: &Path, what: &str, values: Vec<f32>, channels: i64) -> Result<V
         count if count == channels => Ok(values),
         count => {
             let problem =
-                format!("says the {what} of {count} channels, and the network has {channels}");
+                format!("gives the {what} of {count} channels, but the network has {channels}");
             Err(Error::Beside { path: path.to_owned(), problem })
         }
     }

@@ -17,7 +17,7 @@ pub(super) fn of_preprocessor(json: &Json) -> Result<Option<Normalize>> {
     }
     // Pixels on [-1, 1] before the mean is subtracted (ViViT).
     if json.flag("offset")? == Some(true) {
-        return json.refused("offset", "pixels on [0, 1] before they are normalized are");
+        return json.refused("offset", "pixels in [0, 1] before normalization are");
     }
     let rescales = json.flag("do_rescale")?.unwrap_or(true);
     let factor = json.number("rescale_factor")?.unwrap_or(1.0 / 255.0);
@@ -36,7 +36,8 @@ pub(super) fn of_preprocessor(json: &Json) -> Result<Option<Normalize>> {
             Ok(Some(Normalize { mean: scaled(mean), std: scaled(std) }))
         }
         None if normalizes => Err(json.error(
-            "says neither image_mean and image_std nor do_normalize false: add what its class uses"
+            "has neither image_mean and image_std nor do_normalize set to false: add what its \
+             class uses"
                 .to_owned(),
         )),
         // A single value applies to all channels.
@@ -65,8 +66,8 @@ pub(super) fn of_config(json: &Json) -> Result<Option<Normalize>> {
 fn pair(json: &Json, [mean, std]: [&str; 2]) -> Result<Option<Normalize>> {
     match (array(json, mean)?, array(json, std)?) {
         (None, None) => Ok(None),
-        (Some(_), None) => Err(json.error(format!("says {mean} without {std}"))),
-        (None, Some(_)) => Err(json.error(format!("says {std} without {mean}"))),
+        (Some(_), None) => Err(json.error(format!("has {mean}, but not {std}"))),
+        (None, Some(_)) => Err(json.error(format!("has {std}, but not {mean}"))),
         (Some(_), Some(values)) if values.iter().any(|&value| value <= 0.0) => {
             json.refused(std, "numbers greater than 0 are")
         }

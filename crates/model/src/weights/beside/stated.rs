@@ -53,8 +53,8 @@ impl Beside {
             };
             if stated != found {
                 return Err(self.error(format!(
-                    "{key} is {stated} there and {found} in the tensors beside it: if it describes \
-                     another network, move the weights to a folder of their own"
+                    "{key} is {stated} in it, but {found} in the tensors next to it: if it \
+                     describes another network, move the weights to a folder of their own"
                 )));
             }
         }
@@ -73,8 +73,8 @@ impl Beside {
         };
         match model.validate().first() {
             Some(("num_heads", _)) if self.heads_by_default => Err(self.error(format!(
-                "it does not say num_attention_heads, and the {} that the library takes then do not \
-                 divide the width of {}: add num_attention_heads",
+                "it lacks num_attention_heads, and the library's default of {} does not divide the \
+                 width of {}: add num_attention_heads",
                 model.heads(),
                 dims.embed_dim
             ))),

@@ -8,7 +8,7 @@ pub enum PthError {
     #[error("cannot be read")]
     Io(#[from] std::io::Error),
     /// Neither of the two formats of `torch.save`.
-    #[error("is not a file of torch.save: {0}")]
+    #[error("was not written by torch.save: {0}")]
     Format(&'static str),
     /// The file ends too early.
     #[error("ends in the middle of {0}; fetch it again")]
@@ -17,7 +17,7 @@ pub enum PthError {
     #[error("has a broken archive: {0}; fetch it again")]
     Archive(&'static str),
     /// A part of the archive is compressed, which torch.save never does.
-    #[error("keeps {0} compressed: save it again with torch.save")]
+    #[error("stores {0} compressed: save it again with torch.save")]
     Compressed(String),
     /// A required part of the archive is missing.
     #[error("lacks {0}; fetch it again")]
@@ -31,7 +31,7 @@ pub enum PthError {
     )]
     Opcode(u8, usize),
     /// A limit was exceeded.
-    #[error("holds more {what} than the {limit} that are accepted")]
+    #[error("has more {what} than the limit of {limit}")]
     Limit {
         /// What was counted.
         what: &'static str,
@@ -39,7 +39,7 @@ pub enum PthError {
         limit: usize,
     },
     /// The pickle requests more memory than the size of the file justifies.
-    #[error("has a pickle that unfolds beyond the size of its file")]
+    #[error("has a pickle that expands beyond the size of the file")]
     Unfolds,
     /// The numbers of a tensor are inconsistent or do not fit its storage.
     #[error("has a tensor {name} {problem}")]

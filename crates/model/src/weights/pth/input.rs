@@ -82,7 +82,7 @@ impl Input<'_> {
             b"01" => Ok(Node::Bool(true)),
             digits => {
                 let value = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
-                value.map(Node::Int).ok_or_else(|| self.broken("a number that is none"))
+                value.map(Node::Int).ok_or_else(|| self.broken("an invalid number"))
             }
         }
     }

@@ -64,7 +64,7 @@ fn parse(bytes: &[u8], file: &mut File, len: u64) -> Result<Contents> {
 fn check_magic(pickle: &Pickle<'_>) -> Result<()> {
     match pickle.node(pickle.root) {
         Node::Long(range) if pickle.slice(range) == MAGIC => Ok(()),
-        _ => Err(PthError::Format("it is a pickle of something else")),
+        _ => Err(PthError::Format("it is a pickle of another kind")),
     }
 }
 
@@ -89,7 +89,7 @@ fn sizes<'a>(contents: &Pickle<'a>, keys: &Pickle<'a>) -> Result<Vec<(&'a str, u
     for &key in listed {
         let key = keys.text(key).ok_or(PthError::Format("a storage has no key"))?;
         let width = widths.get(key);
-        sizes.push((key, *width.ok_or(PthError::Format("a storage that no tensor names"))?));
+        sizes.push((key, *width.ok_or(PthError::Format("a storage is not used by any tensor"))?));
     }
     Ok(sizes)
 }

@@ -211,7 +211,7 @@ impl<'a> Machine<'a> {
             Some(Node::Dict(items)) if pairs => items.extend_from_slice(values),
             Some(Node::Object(object)) if pairs => object.items.extend_from_slice(values),
             Some(Node::Object(_)) => (), // what is appended to an opaque object is never read
-            _ => return Err(self.broken("an addition to something that takes none")),
+            _ => return Err(self.broken("an item added to something that is not a container")),
         }
         Ok(())
     }
@@ -276,7 +276,7 @@ impl<'a> Machine<'a> {
     fn get(&mut self, key: u32) -> Result<()> {
         match self.memo.get(&key) {
             Some(&id) => self.push_id(id),
-            None => Err(self.broken("a reference to nothing")),
+            None => Err(self.broken("a reference to an unknown object")),
         }
     }
 

@@ -226,7 +226,7 @@ impl Walk<'_, '_> {
             return Err(PthError::Limit { what: "tensors", limit: MAX_TENSORS });
         }
         if self.found.tensors.insert(key.to_owned(), tensor).is_some() {
-            return Err(bad("that is there twice"));
+            return Err(bad("that occurs twice"));
         }
         Ok(())
     }

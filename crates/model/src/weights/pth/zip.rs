@@ -52,7 +52,7 @@ pub(super) fn read(file: &mut File, len: u64) -> Result<Contents> {
         }
     }
     let Some(pickle) = parts.by_name.get("data.pkl") else {
-        let other = "it has no data.pkl: it may be a TorchScript archive or another program's";
+        let other = "it has no data.pkl: it may be a TorchScript archive or another program's file";
         return Err(PthError::Format(other));
     };
     let extent = parts.place(file, "data.pkl", *pickle)?;
@@ -86,7 +86,9 @@ impl Parts {
         if count > MAX_PARTS {
             return Err(PthError::Limit { what: "parts", limit: MAX_PARTS as usize });
         }
-        let len = end.checked_sub(start).ok_or(PthError::Archive("its list is out of place"))?;
+        let len = end.checked_sub(start).ok_or(PthError::Archive(
+            "its central directory is out of place"
+        ))?;
         let list = bytes_at(file, Extent { offset: start, len })?;
         let mut by_name = BTreeMap::new();
         let mut rest = list.as_slice();
@@ -109,7 +111,7 @@ impl Parts {
         }
         let header = bytes_at(file, Extent { offset: part.header, len: LOCAL_LEN })?;
         if !header.starts_with(&LOCAL) {
-            return Err(PthError::Archive("a part is not where the list says"));
+            return Err(PthError::Archive("a part is not where its central directory says"));
         }
         let (name_len, extra_len) =
             (u64::from(u16_at(&header, 26)), u64::from(u16_at(&header, 28)));
@@ -140,7 +142,7 @@ fn directory(file: &mut File, file_len: u64) -> Result<(u64, u64, u64)> {
     };
     match start.checked_add(size) {
         Some(end) if end <= end_at => Ok((count, start, end)),
-        _ => Err(PthError::Archive("its list is out of place")),
+        _ => Err(PthError::Archive("its central directory is out of place")),
     }
 }
 
@@ -153,18 +155,18 @@ fn directory_64(file: &mut File, end_at: u64, narrow: (u64, u64, u64)) -> Result
     }
     let record = u64_at(&locator, 8);
     if record > offset {
-        return Err(PthError::Archive("its list is out of place"));
+        return Err(PthError::Archive("its central directory is out of place"));
     }
     let record = bytes_at(file, Extent { offset: record, len: 56.min(offset - record) })?;
     if record.len() < 56 || !record.starts_with(&END_64) {
-        return Err(PthError::Archive("its list is out of place"));
+        return Err(PthError::Archive("its central directory is out of place"));
     }
     Ok((u64_at(&record, 32), u64_at(&record, 40), u64_at(&record, 48)))
 }
 
 /// Parses the first entry of `list`, and returns the rest.
 fn central_entry(list: &[u8]) -> Result<(&str, Entry, &[u8])> {
-    let broken = PthError::Archive("its list is cut off");
+    let broken = PthError::Archive("its central directory is cut off");
     if list.len() < CENTRAL_LEN || !list.starts_with(&CENTRAL) {
         return Err(broken);
     }
@@ -182,7 +184,7 @@ fn central_entry(list: &[u8]) -> Result<(&str, Entry, &[u8])> {
         return Err(broken);
     };
     let name = std::str::from_utf8(name).ok().filter(|name| name.len() <= MAX_NAME);
-    let name = name.ok_or(PthError::Archive("a part has no proper name"))?;
+    let name = name.ok_or(PthError::Archive("a part has no valid name"))?;
     let [len, packed, header] = wide_fields(extra, [len, packed, header])?;
     let stored = method == 0 && packed == len;
     Ok((name, Entry { header, len, stored }, tail))

@@ -130,7 +130,7 @@ def to_float(
         channels = pixels.shape[-1]
         if len(mean) != channels or len(std) != channels:
             raise ValueError(
-                f"mean and std need a value for each of {channels} channels (got {len(mean)} and "
+                f"mean and std need one value per channel, that is {channels} (got {len(mean)} and "
                 f"{len(std)})"
             )
         if device is not None:

@@ -208,9 +208,9 @@ class MultiCropLoader:
         here = {"seed": self.seed, "batch_size": self.batch_size, "data": self._mark()}
         for key, value in here.items():
             if state[key] != value:
-                what = "images are others than" if key == "data" else f"{key} is {value}, not"
+                what = "images differ from" if key == "data" else f"{key} is {value}, not"
                 of_state = "those of the state" if key == "data" else f"{state[key]} as in the state"
-                raise ValueError(f"the {what} {of_state}: give the loader the same, or start anew")
+                raise ValueError(f"the {what} {of_state}: use the same, or start over")
         self.close()
         epoch, step = int(state["epoch"]), int(state["step"])
         self._position, self._fresh = (epoch + step // len(self), step % len(self)), True

@@ -11,10 +11,10 @@ def place(rank: Optional[int], world_size: Optional[int]) -> tuple[int, int]:
     """Returns rank and number of processes: as given, or else those of the group, or a single
     process."""
     if (rank is None) != (world_size is None):
-        raise ValueError("give rank and world_size together, or neither")
+        raise ValueError("pass rank and world_size together, or neither")
     if rank is not None and world_size is not None:
         if not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank} of {world_size} processes does not exist")
+            raise ValueError(f"rank {rank} is out of range for a world size of {world_size}")
         return rank, world_size
     return group() or (0, 1)
 

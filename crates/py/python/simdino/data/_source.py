@@ -33,7 +33,7 @@ def source_config(source: Source, options: Mapping[str, Any]) -> str:
     for part in (config, *config.get("mix", ())):
         if "://" in str(part.get("path", "")):
             raise ValueError(
-                f"{part['path']}: this package reads files, not addresses; mount the bucket or copy "
+                f"{part['path']}: this package reads files, not URLs: mount the bucket or copy "
                 "the shards, or train with the program simdino built with `--features remote`"
             )
     return as_json(config, "source")

@@ -48,7 +48,7 @@ class MCRLoss(nn.Module):
         if reduce_cov not in (0, 1) or expa_type not in (0, 1):
             raise ValueError("reduce_cov and expa_type must be 0 or 1")
         if reduce_cov == 1 and rate_groups not in (None, 1):
-            raise ValueError("reduce_cov=1 means rate_groups=1: give one of them")
+            raise ValueError("reduce_cov=1 implies rate_groups=1: set only one of them")
         self.ncrops, self.reduce_cov, self.expa_type = ncrops, reduce_cov, expa_type
         self.eps, self.coeff = eps, coeff
         self.rate_groups = 1 if reduce_cov == 1 else rate_groups

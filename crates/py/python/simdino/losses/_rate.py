@@ -99,7 +99,7 @@ def coding_rate(
             f"z must be floating point of shape [n, d] or [G, n, d] (got {z.dtype} {list(z.shape)})"
         )
     if (eps is None) == (alpha is None):
-        raise ValueError("give either eps or alpha")
+        raise ValueError("pass either eps or alpha")
     if eps is not None:
         if not eps > 0:
             raise ValueError(f"eps must be greater than 0 (got {eps})")

@@ -215,7 +215,7 @@ class SimDINOLoss(nn.Module):
             return weights.coeff, None
         if self._held.recorded not in (None, progress):
             raise RuntimeError(
-                'coeff_rule="held" learns from step to step: call update() on the loss after each '
+                'coeff_rule="held" adapts from step to step: call update() on the loss after each '
                 "optimizer step"
             )
         path = path_at(self.options, progress, weights, sizes)
@@ -233,7 +233,7 @@ class SimDINOLoss(nn.Module):
             return whole, 1, group
         if whole % groups:
             raise ValueError(
-                f"the batch of {whole} images does not split into rate_groups = {groups}: choose a "
+                f"the batch of {whole} images is not divisible by rate_groups = {groups}: choose a "
                 "divisor of it"
             )
         rows = whole // groups
@@ -242,7 +242,7 @@ class SimDINOLoss(nn.Module):
             if self.options.group_rows is not None:
                 ways = f"group_rows as a divisor of {batch}"
             raise ValueError(
-                f"each process needs whole rate groups of {rows} images and has {batch}: choose {ways}"
+                f"each process needs full rate groups of {rows} images (got {batch}): choose {ways}"
             )
         return whole, batch // rows, None
 
@@ -312,14 +312,14 @@ class SimDINOv2Loss(SimDINOLoss):
                 if student_patches is None or teacher_patches is None or mask_weights is None:
                     raise ValueError(
                         "the loss of masked patches needs student_patches, teacher_patches, and "
-                        "mask_weights; ibot_loss_weight=0 leaves it out"
+                        "mask_weights; to leave it out, set ibot_loss_weight=0"
                     )
                 crops = GLOBAL_VIEWS * student.shape[1]
                 term = patch_loss(student_patches, teacher_patches, mask_weights, crops)
                 _add(output, "patches", term, self.ibot_loss_weight)
             if self.koleo_loss_weight > 0:
                 if backbone is None:
-                    raise ValueError("KoLeo needs the student's class tokens: give backbone")
+                    raise ValueError("KoLeo needs the student's class tokens: pass backbone")
                 processes, _ = _processes(self.process_group)
                 whole = student.shape[1] * processes if batch_size is None else batch_size
                 share = whole // student.shape[1]
@@ -369,7 +369,7 @@ def _check_features(student: Tensor, teacher: Tensor) -> None:
     expected = [GLOBAL_VIEWS, *shape[1:]]
     if list(teacher.shape) != expected:
         got = list(teacher.shape)
-        raise ValueError(f"teacher features must be {expected}, as the student's (got {got})")
+        raise ValueError(f"teacher features must be {expected}, to match the student's (got {got})")
     for name, x in (("student", student), ("teacher", teacher)):
         if not x.is_floating_point():
             raise ValueError(f"{name} features must be floating point (got {x.dtype})")

@@ -44,12 +44,12 @@ class Options:
                 raise ValueError(f"{name} must not be negative (got {value})")
         for name, most in (("position_start", 0.99), ("position_end", 0.99), ("position_by", 1.0)):
             if not 0.01 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be 0.01 to {most} (got {getattr(self, name)})")
+                raise ValueError(f"{name} must be in [0.01, {most}] (got {getattr(self, name)})")
         if int(self.rate_groups) != self.rate_groups or self.rate_groups < 1:
-            raise ValueError(f"rate_groups must be a whole number from 1 (got {self.rate_groups})")
+            raise ValueError(f"rate_groups must be an integer >= 1 (got {self.rate_groups})")
         rows = self.group_rows
         if rows is not None and (int(rows) != rows or rows < 2):
-            raise ValueError(f"group_rows must be a whole number from 2 (got {rows})")
+            raise ValueError(f"group_rows must be an integer >= 2 (got {rows})")
         _one_of("eps_semantics", self.eps_semantics, ("code", "paper", "relative"))
         _one_of("coeff_rule", self.coeff_rule, ("scheduled", "held"))
         _one_of("expa_source", self.expa_source, ("student", "mean_student_teacher"))
