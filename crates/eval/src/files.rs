@@ -187,7 +187,7 @@ fn feature_columns(path: &Path, header: &csv::StringRecord) -> Result<Vec<usize>
         header.iter().zip(0..).filter_map(|(name, i)| Some((number(name)?, i))).collect();
     columns.sort_unstable();
     if columns.is_empty() {
-        return Err(invalid(path, "has no columns f0, f1, ..".to_owned()));
+        return Err(invalid(path, "has no feature columns (f0, f1, ...)".to_owned()));
     }
     let wrongly = (0..).zip(&columns).find(|(expected, (number, _))| expected != number);
     if let Some((expected, &(number, _))) = wrongly {
