@@ -78,8 +78,7 @@ fn rows(
     compared: &mut usize,
 ) -> Result<Vec<Row>> {
     let dataset = Arc::new(data::open(&data_config(subject.weights, &args.data))?);
-    let path = std::path::Path::new(&subject.label);
-    let transform = args.sizes.transform(path, &subject.weights.model)?;
+    let transform = args.sizes.transform(subject.path, &subject.weights.model)?;
     let mut options = ExtractOptions::new(transform, subject.weights.normalize.clone());
     (options.device, options.limit) = (subject.device, args.limit.map(Into::into));
     options.batch = ExtractOptions::batch_for(subject.device);

@@ -1,6 +1,6 @@
 //! The networks and images of a picture. Each network has its own rows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use data::Dataset;
 use eval::pictures::Scene;
@@ -38,6 +38,8 @@ pub struct Networks {
 pub struct Subject<'a> {
     /// Label of its rows.
     pub label: String,
+    /// File or folder of the weights.
+    pub path: &'a Path,
     pub backbone: &'a VisionTransformer,
     /// The weights that it was read from; those of the trained network if `backbone` is untrained.
     pub weights: &'a PretrainedBackbone,
@@ -55,12 +57,13 @@ impl Networks {
         let open = |path: &PathBuf| weights::open(path, self.prefix.as_deref(), device);
         for path in &self.weights {
             let (label, weights) = (path.display().to_string(), open(path)?);
-            draw(&Subject { label, backbone: &weights.backbone, weights: &weights, device })?;
+            let backbone = &weights.backbone;
+            draw(&Subject { label, path, backbone, weights: &weights, device })?;
         }
         let Some(first) = self.weights.first().filter(|_| self.untrained) else { return Ok(()) };
         let weights = open(first)?;
         let (label, backbone) = (format!("{}, untrained", first.display()), weights.untrained()?);
-        draw(&Subject { label, backbone: &backbone, weights: &weights, device })
+        draw(&Subject { label, path: first, backbone: &backbone, weights: &weights, device })
     }
 }
 
