@@ -122,6 +122,15 @@ fn a_run_that_cannot_become_longer_says_how_to_train_longer() {
     // The file `latest` stands for the checkpoint that it names.
     let seen = bench.ok(&["inspect", "runs/tiny/checkpoints/latest"]);
     assert!(seen.starts_with("checkpoint      runs/tiny/checkpoints/step-00000010"), "{seen}");
+    // Metrics that cannot be read are not those of a run without steps.
+    let metrics = bench.path("runs/tiny/metrics.jsonl");
+    fs::rename(&metrics, bench.path("kept.jsonl")).unwrap();
+    assert!(!bench.ok(&["inspect", "runs/tiny"]).contains("metrics"), "they are missing");
+    fs::create_dir(&metrics).unwrap();
+    let seen = bench.ok(&["inspect", "runs/tiny"]);
+    assert!(seen.contains("cannot read the file") && seen.contains("metrics.jsonl"), "{seen}");
+    fs::remove_dir(&metrics).unwrap();
+    fs::rename(bench.path("kept.jsonl"), &metrics).unwrap();
     let other = ["train", "tiny.yaml", "optim.base_lr=0.5", "--resume", "auto"];
     assert!(!bench.fails(1, &other).contains("init.from"), "its length is the same");
 }

@@ -156,10 +156,21 @@ fn checkpoint(path: &Path) -> Result<Findings> {
 }
 
 fn run(path: &Path) -> Result<Findings> {
-    let records = read_jsonl(&path.join("metrics.jsonl")).unwrap_or_default();
+    let metrics = path.join("metrics.jsonl");
     let mut text = String::new();
     row(&mut text, "run", path.display());
     let mut newest = json!({});
+    // A run that has not begun has no metrics.
+    let records = match metrics.exists().then(|| read_jsonl(&metrics)) {
+        Some(Err(error)) => {
+            let problem = base::error_chain(&error);
+            row(&mut text, "metrics", &problem);
+            newest["problem"] = problem.into();
+            Vec::new()
+        }
+        Some(Ok(records)) => records,
+        None => Vec::new(),
+    };
     if let Some(last) = records.last() {
         row(&mut text, "steps", last.step);
         row(&mut text, "epochs", format!("{:.2}", last.epoch));
