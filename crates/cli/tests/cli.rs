@@ -232,11 +232,12 @@ fn the_coding_rate_is_studied_on_made_up_and_on_saved_features() {
     let spectrum: f64 =
         rate["spectrum"].as_array().unwrap().iter().map(|share| share.as_f64().unwrap()).sum();
     assert!((spectrum - 1.0).abs() < 1e-9, "{spectrum}");
-    let sizes = ["--n", "16,64", "--d", "8", "--eps", "0.5"];
+    // Of the 80 saved rows, 16 and 64 are measured, and all of them once.
+    let sizes = ["--n", "16,100,64,200", "--d", "8", "--eps", "0.5"];
     let more = ["--features", "z.npy", "--plot", "figures/scale.svg", "--json"];
     let rows = read(&[&["analyze", "gradient-scale"][..], &sizes, &more].concat());
     let rows = rows.as_array().unwrap();
-    assert_eq!(rows.len(), 2 * 3 + 2);
+    assert_eq!(rows.len(), 4 * 3 + 3);
     for row in rows {
         assert!(row["gamma_theorem_times_norm"].as_f64().unwrap() <= 0.5 + 1e-9, "{row}");
     }

@@ -47,6 +47,7 @@ fn coco() {
     // Only boxes are scored.
     let boxes = bench.ok(&[&args[..], &["--kind", "box"]].concat());
     assert!(!boxes.contains("mask"), "{boxes}");
+    assert_eq!(bench.ok(&[&args[..], &["--kind", "box,mask,box"]].concat()), table);
     bench.ok(&[&args[..], &["--csv", "classes.csv"]].concat());
     let csv = fs::read_to_string(bench.path("classes.csv")).unwrap();
     assert!(csv.contains("box,\"a, b\",1,"), "{csv}");

@@ -1,6 +1,7 @@
 //! `simdino analyze gradient-scale`: measures the gradient of the coding rate against the bound of
 //! Theorem 3.1.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -94,7 +95,8 @@ fn made(args: &Args) -> Result<Vec<Row>> {
 fn saved(args: &Args, name: &str, features: &Tensor) -> Result<Vec<Row>> {
     let there = features.size()[0] as usize;
     let mut counts: Vec<usize> = args.n.iter().map(|&n| n.min(there)).collect();
-    counts.dedup();
+    let mut seen = HashSet::new();
+    counts.retain(|count| seen.insert(*count));
     let mut rows = Vec::new();
     for n in counts {
         for &eps in &args.eps {

@@ -1,5 +1,6 @@
 //! `simdino score coco`: average precision and recall of boxes and masks.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -40,7 +41,7 @@ pub struct CocoArgs {
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 enum KindArg {
     Box,
     Mask,
@@ -69,7 +70,8 @@ pub fn run(args: &CocoArgs) -> Result<()> {
             kinds.push(KindArg::Mask);
         }
     }
-    kinds.dedup();
+    let mut seen = HashSet::new();
+    kinds.retain(|kind| seen.insert(*kind));
     let mut summaries = Vec::new();
     for kind in kinds {
         let mut options = Options::default();
