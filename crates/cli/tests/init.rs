@@ -121,4 +121,11 @@ fn weights_of_another_function_are_refused_with_the_key_to_set() {
     let message = bench.fails(1, &heads);
     assert!(message.contains("set model.num_heads="), "{message}");
     bench.ok(&[&second[..], &["model.qk_norm=true", "train.stop_after=1"]].concat());
+    // An export to Hugging Face has a LayerScale of 1.
+    bench.ok(&["train", "tiny.yaml", "run.name=plain", "train.stop_after=1"]);
+    bench.ok(&["export", "runs/plain", "--to", "hf", "--out", "hf"]);
+    let third = ["train", "tiny.yaml", "run.name=third", "train.stop_after=1", "init.from=hf"];
+    let message = bench.fails(1, &third);
+    assert!(message.contains("set model.layer_scale=1"), "{message}");
+    bench.ok(&[&third[..], &["model.layer_scale=1"]].concat());
 }

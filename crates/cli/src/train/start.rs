@@ -162,6 +162,9 @@ fn same_function(path: &Path, theirs: &ModelConfig, ours: &ModelConfig) -> Resul
         ("norm_eps", theirs.norm_eps.to_string())
     } else if theirs.qk_norm && !ours.qk_norm {
         ("qk_norm", "true".to_owned())
+    } else if let (Some(scale), None) = (theirs.layer_scale, ours.layer_scale) {
+        // Exports to Hugging Face have a LayerScale of 1 if the network has none.
+        ("layer_scale", scale.to_string())
     } else {
         return Ok(());
     };
