@@ -144,7 +144,9 @@ fn few_images_of_each_class_are_drawn() {
     let bench = trained();
     let args =
         ["eval", "knn", "--weights", "runs/a", "--k", "1", "--shots", "1,100", "--tries", "3"];
-    let text = ok(&bench, &[&args[..], &SETS].concat());
+    let (code, text, said) = run(&bench, &[&args[..], &SETS].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("classes have fewer than 100 training images"), "{said}");
     assert!(text.contains("1-shot, k = 1: ") && text.contains("+/- 0.0%"), "{text}");
     let record = &records(&bench.path("runs/a/results.json"))[0];
     let score = |name: &str| record["metrics"][name].as_f64().unwrap();

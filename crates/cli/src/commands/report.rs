@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use trainer::files::write_atomic;
 
-use crate::config;
-use crate::console::answer;
+use crate::config::{self, RunConfig};
+use crate::console::{answer, note};
 use crate::failure::{Context, Result};
 
 /// Arguments of `simdino report`.
@@ -25,16 +25,24 @@ pub struct Args {
 /// # Errors
 /// Returns an error if a folder is not that of a run or the page cannot be written.
 pub fn run(args: &Args) -> Result<()> {
-    let read_config = |text: &str| config::of_run(text).ok();
     let path = match (args.runs.as_slice(), &args.out) {
         ([run], None) => write(run)?,
         ([run], Some(out)) => write_page(out, &report::html(run, &read_config)?)?,
         (runs, out) => {
-            let out = out.clone().unwrap_or_else(|| PathBuf::from("comparison.html"));
-            write_page(&out, &report::html_of_several(runs, &read_config)?)?
+            let page = report::html_of_several(runs, &read_config)?;
+            let file = out.clone().unwrap_or_else(|| PathBuf::from("comparison.html"));
+            if out.is_none() && file.exists() {
+                note(&format!("replacing {}; --out names another file", file.display()));
+            }
+            write_page(&file, &page)?
         }
     };
     answer(&format!("{}\n", path.display()))
+}
+
+/// Parses the config of a run; `None` if this version cannot read it.
+fn read_config(text: &str) -> Option<RunConfig> {
+    config::of_run(text).ok()
 }
 
 fn write_page(path: &Path, page: &str) -> Result<PathBuf> {
@@ -48,7 +56,6 @@ fn write_page(path: &Path, page: &str) -> Result<PathBuf> {
 /// # Errors
 /// Returns an error if the folder is not that of a run or cannot be written.
 pub fn write(folder: &Path) -> Result<PathBuf> {
-    let read_config = |text: &str| config::of_run(text).ok();
     let page = report::html(folder, &read_config)?;
     write_page(&folder.join("report.html"), &page)
 }

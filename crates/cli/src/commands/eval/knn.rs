@@ -1,6 +1,6 @@
 //! `simdino eval knn`: weighted k-NN, compared with raw pixels and with the same network untrained.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use eval::baseline::{PixelOptions, pixel_features};
@@ -105,7 +105,8 @@ pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
         FewShotScore::describe(&of(&untrained)?, Some("untrained"), &mut record);
         FewShotScore::describe(&of(&pixels)?, Some("pixels"), &mut record);
     }
-    table.knn.notes.iter().for_each(|text| note(text));
+    let fewer = few_images(&trained[0], options.shots.iter().copied().max().unwrap_or_default());
+    table.knn.notes.iter().chain(&fewer).for_each(|text| note(text));
     let json = json!({
         "top1": table.knn.top1(),
         "untrained": table.untrained.top1(),
@@ -119,6 +120,20 @@ pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
     });
     let text = text(task, &table) + &few_shot_text(&few);
     Ok(Measured { records: vec![record], json, text })
+}
+
+/// Returns a sentence if there are classes with fewer than `shots` training images.
+fn few_images(train: &FeatureSet, shots: usize) -> Option<String> {
+    let mut counts = BTreeMap::new();
+    train.labels.iter().flatten().for_each(|&class| *counts.entry(class).or_insert(0) += 1);
+    let fewer = counts.values().filter(|&&count| count < shots).count();
+    (fewer > 0).then(|| {
+        format!(
+            "{fewer} of {} classes have fewer than {shots} training images (--shots): all of theirs \
+             are used",
+            counts.len()
+        )
+    })
 }
 
 fn pixels(task: &Task<'_>) -> Result<[FeatureSet; 2]> {
