@@ -55,7 +55,7 @@ fn rows_and_their_commands_are_printed() {
     assert!(row.contains("--images 'my images/val2017'"), "{row}");
     for (args, says) in [
         (["--row", "table9"], "algorithm2, table1"),
-        (["--measure", "accuracy"], "the measures are knn"),
+        (["--measure", "accuracy"], "the measures are ade20k, curve"),
         (["--data", "inet=here"], "imagenet=FOLDER"),
     ] {
         let said = bench.fails(2, &[&["reproduce"][..], &args].concat());

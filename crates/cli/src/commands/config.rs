@@ -78,11 +78,7 @@ fn show(source: &Source, json: bool) -> Result<()> {
     let problems = loaded.config.validate();
     loaded.notes.iter().chain(&problems).for_each(|text| note(&format!("note: {text}")));
     if json {
-        return answer(&format!(
-            "{}
-",
-            serde_json::to_string(&loaded.config)?
-        ));
+        return answer(&format!("{}\n", serde_json::to_string(&loaded.config)?));
     }
     answer(&config::to_yaml(&loaded.config)?)
 }

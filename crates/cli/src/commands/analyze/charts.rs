@@ -37,8 +37,8 @@ pub(super) fn charts(eps: f64, seed: i64) -> Result<Vec<Chart>> {
                 of_bound,
             )
         },
-        chart("Weighted gradient norm vs. n", at("d = 256"), "rows n", over_n),
-        chart("Weighted gradient norm vs. d", at("n = 512"), "width d", over_d),
+        chart("Weighted gradient norm vs. n", at(&format!("d = {d}")), "rows n", over_n),
+        chart("Weighted gradient norm vs. d", at(&format!("n = {n}")), "width d", over_d),
     ])
 }
 

@@ -66,8 +66,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             "--train: must be at least 500, the other sizes at least 2, and --rounds at least 1",
         ));
     }
-    let [train, test] =
-        [("train", args.train, 1), ("test", args.test, 2)].map(|part| set(args, part));
+    let (train, test) = (set(args, args.train, 1), set(args, args.test, 2));
     if let Some(folder) = &args.folder {
         for (name, set) in [("train", &train), ("test", &test)] {
             write_features(&folder.join(format!("{name}.npy")), set)?;
@@ -112,7 +111,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 
 /// Returns random labeled features around the centers of their classes, `[count, 5 D]` for the
 /// width `D`. The centers are the same for all seeds.
-fn set(args: &EvalArgs, (_, count, seed): (&str, i64, i64)) -> FeatureSet {
+fn set(args: &EvalArgs, count: i64, seed: i64) -> FeatureSet {
     let options = (Kind::Float, Device::Cpu);
     tch::manual_seed(0);
     let centers = Tensor::randn([args.classes, PARTS * args.width], options) * 0.2;

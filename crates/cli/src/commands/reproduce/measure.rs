@@ -1,11 +1,12 @@
 //! Runs the commands for which data and weights are given.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use eval::record::Record;
 use serde_json::Value as Json;
+use trainer::files::read_json;
+use trainer::metrics::read_jsonl;
 
 use crate::commands::eval as evaluation;
 use crate::console::note;
@@ -188,27 +189,21 @@ fn other_data(measure: &Measure, (found, unit): (usize, &str)) -> Option<String>
 /// Reads the k-NN accuracy of a run at the epochs that the metrics are named after.
 fn curve(run: &Path, measure: &Measure) -> Result<Here> {
     debug_assert_eq!(measure.how, How::Curve);
-    let read = |name: &str| -> Option<String> { fs::read_to_string(run.join(name)).ok() };
-    let Some(text) = read("metrics.jsonl") else {
-        let why = format!(
-            "{} is not a run, and this row needs the k-NN curve of one",
-            run.display()
-        );
+    let Ok(records) = read_jsonl(&run.join("metrics.jsonl")) else {
+        let why = format!("{} is not a run, and this row needs the k-NN curve of one", run.display());
         return Ok(Here { but: Some(why), ..Here::default() });
     };
-    let points: Vec<(f64, f64)> = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Json>(line).ok())
-        .filter_map(|line| Some((line["epoch"].as_f64()?, line["probe/knn_top1"].as_f64()?)))
-        .collect();
+    let points = records.iter().filter_map(|record| {
+        record.get("probe/knn_top1").filter(|knn| knn.is_finite()).map(|knn| (record.epoch, knn))
+    });
+    let points: Vec<(f64, f64)> = points.collect();
     let at = |epoch: f64| points.iter().rev().find(|(at, _)| (at - epoch).abs() < 0.05);
     let scores = measure.values.iter().filter_map(|value| {
         let (_, score) = at(value.metric.parse().ok()?)?;
         Some((value.metric.to_owned(), *score))
     });
     let scores: Vec<(String, f64)> = scores.collect();
-    let results: Option<Json> =
-        read("results.json").and_then(|text| serde_json::from_str(&text).ok());
+    let results: Option<Json> = read_json(&run.join("results.json")).ok();
     let found = results.and_then(|results| results["knn"]["num_test"].as_u64());
     let but = match found {
         None => Some("the run is not finished".to_owned()),

@@ -11,6 +11,7 @@ mod row;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -130,11 +131,11 @@ fn chosen(args: &Args) -> Result<Vec<Row>> {
         }
     }
     for name in &args.measures {
-        if !rows.iter().flat_map(|row| &row.measures).any(|measure| measure.name == name) {
-            return Err(Failure::usage(format!(
-                "--measure {name}: unknown measure; the measures are knn, linear, curve, maskcut, \
-                 ade20k, davis2017"
-            )));
+        let measures = rows.iter().flat_map(|row| &row.measures).map(|measure| measure.name);
+        let known: BTreeSet<&str> = measures.collect();
+        if !known.contains(name.as_str()) {
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(Failure::usage(format!("--measure {name}: unknown measure; the measures are {known}")));
         }
     }
     rows.retain(|row| args.rows.is_empty() || args.rows.iter().any(|name| row.is(name)));

@@ -9,6 +9,7 @@ use model::ModelConfig;
 use serde_json::Value as Json;
 use tch::Device;
 
+use crate::commands::import::name;
 use crate::config::{self, RunConfig};
 use crate::failure::{Context, Failure, Result};
 use crate::weights;
@@ -136,10 +137,8 @@ pub fn identify(row: &Row, given: &Given) -> Result<Identity> {
     let Some(recipe) = row.recipe() else { return Ok(Identity { fingerprint, unfit: None }) };
     let recipe = config::load_unchecked(Path::new(recipe), &[])?.config;
     let found = &opened.model;
-    let words = |model: &ModelConfig| {
-        let arch = serde_json::to_value(model.arch).unwrap_or_default();
-        format!("{} with patch size {}", arch.as_str().unwrap_or("another"), model.patch_size)
-    };
+    let words =
+        |model: &ModelConfig| format!("{} with patch size {}", name(model.arch), model.patch_size);
     let (expected, found) = (words(&recipe.model), words(found));
     let mut unfit = Vec::new();
     if expected != found {
