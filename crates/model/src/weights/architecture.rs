@@ -6,6 +6,7 @@ use super::beside::Beside;
 use super::file::TensorFile;
 use super::keys::{KeyStyle, Recipe};
 use super::networks::NetworkInFile;
+use super::resize::is_square;
 use super::{shorten, unknown};
 use crate::config::{Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation};
 use crate::error::{Error, Result};
@@ -138,12 +139,6 @@ fn stated(file: &TensorFile, network: &NetworkInFile) -> Result<Option<Inferred>
     let head = entry("head").filter(|_| network.has_head());
     let head = head.map(serde_json::from_str).transpose();
     Ok(Some(Inferred { model, head: head.map_err(|e| unread("head", e))?, assumed: Vec::new() }))
-}
-
-/// Returns whether this number of patches is a square number, at least 1.
-pub(super) fn is_square(patches: i64) -> bool {
-    let side = (patches.max(0) as f64).sqrt().round() as i64;
-    side > 0 && side.checked_mul(side) == Some(patches)
 }
 
 struct Shapes<'a> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::architecture::is_square;
 use super::file::TensorFile;
 use super::keys::{self, KeyStyle, Recipe};
+use super::resize::is_square;
 use super::roles::{self, Role};
 use super::unknown;
 use crate::error::{Error, Result};

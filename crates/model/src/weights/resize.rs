@@ -51,3 +51,9 @@ pub(super) fn channels(weight: &Tensor, count: i64) -> Tensor {
     let repeated = weight.index_select(1, &Tensor::from_slice(&turns));
     repeated * (from as f64 / count as f64)
 }
+
+/// Returns whether this number of patches is a square number, at least 1.
+pub(super) fn is_square(patches: i64) -> bool {
+    let side = (patches.max(0) as f64).sqrt().round() as i64;
+    side > 0 && side.checked_mul(side) == Some(patches)
+}

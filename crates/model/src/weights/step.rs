@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::architecture::is_square;
 use super::file::TensorFile;
 use super::keys::Recipe;
 use super::{resize, shorten};
@@ -108,7 +107,7 @@ pub(super) fn same_elements(from: &[i64], to: &[i64]) -> bool {
 /// Returns whether a tensor can be resized to the requested shape.
 pub(super) fn fits(name: &str, from: &[i64], to: &[i64]) -> bool {
     match (name, from, to) {
-        ("pos_embed", &[_, n, d], &[_, _, dim]) => d == dim && n > 0 && is_square(n - 1),
+        ("pos_embed", &[_, n, d], &[_, _, dim]) => d == dim && n > 0 && resize::is_square(n - 1),
         ("patch_embed.proj.weight", &[d, c, p, q], &[dim, _, _, _]) => {
             d == dim && p == q && p > 0 && c > 0
         }
