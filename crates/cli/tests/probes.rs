@@ -260,8 +260,7 @@ fn images_without_labels_are_enough_for_the_rank() {
     let output = bench.run(&train("run.name=data", &rank));
     let said = stderr(&output);
     assert!(output.status.success(), "{said}");
-    let broken =
-        "data.path: 1 of 41 images in flat could not be read and will be skipped; the first is \
+    let broken = "data.path: 1 of 41 images in flat could not be read and will be skipped; the first is \
          z.png";
     assert_eq!(said.matches(broken).count(), 1, "said once: {said}");
     let values = probed(&bench, "data");
@@ -309,12 +308,7 @@ fn labels_that_cannot_be_learned_are_refused_at_the_start() {
         ("few", "nowhere", "", "probe.test_path: "),
         ("flat", "few", "", "probe.train_path: the training images have no labels"),
         ("few", "flat", "", "probe.test_path: the test images have no labels"),
-        (
-            "few",
-            "few",
-            "probe.max_train=1",
-            "probe.train_path: the 1 labeled training images all",
-        ),
+        ("few", "few", "probe.max_train=1", "probe.train_path: the 1 labeled training images all"),
         ("few", "images/images", "", "probe.test_path: the test set has classes that the train"),
         ("few", "few", logistic, "probe.train_path: 4 labeled images are too few"),
     ] {

@@ -82,9 +82,8 @@ fn read_runs(bytes: &[u8], kind: Runs) -> Result<DynamicImage, Failure> {
     let decoder = BmpDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.total_bytes())?;
-    let palette = decoder.get_palette().ok_or_else(|| broken(
-        "run-length encoding without a palette"
-    ))?;
+    let palette =
+        decoder.get_palette().ok_or_else(|| broken("run-length encoding without a palette"))?;
     let place = bytes.get(PLACE..).and_then(<[u8]>::first_chunk).ok_or(Failure::Truncated)?;
     let data = bytes.get(u32::from_le_bytes(*place) as usize..).ok_or(Failure::Truncated)?;
     let indices = Indices::new(width as usize, height as usize).filled(data, kind)?;

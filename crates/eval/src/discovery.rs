@@ -77,9 +77,8 @@ pub fn discover<E: From<Error> + From<data::Error>>(
 ) -> std::result::Result<Vec<BrokenImage>, E> {
     let channels = options.frozen.normalize.mean.len();
     if channels != 3 {
-        let problem = format!(
-            "the network takes {channels} channels, but MaskCut needs RGB images"
-        );
+        let problem =
+            format!("the network takes {channels} channels, but MaskCut needs RGB images");
         return Err(Error::Setting { key: "weights", problem }.into());
     }
     let patch = usize::try_from(options.frozen.network.config().patch_size).unwrap_or_default();

@@ -250,10 +250,10 @@ pub(crate) fn check_config(config: &KnnConfig) -> Result<()> {
         return setting("k", format!("needs numbers of at least 1 (got {:?})", config.k));
     }
     if config.temperature.is_nan() || config.temperature <= 0.0 {
-        return setting("temperature", format!(
-            "must be greater than 0 (got {})",
-            config.temperature
-        ));
+        return setting(
+            "temperature",
+            format!("must be greater than 0 (got {})", config.temperature),
+        );
     }
     Ok(())
 }

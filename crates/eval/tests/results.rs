@@ -71,9 +71,10 @@ fn a_baseline_that_is_not_measured_again_stays() {
     let results = Results::read(folder.path()).unwrap();
     let [record] = results.records() else { panic!("{results:?}") };
     assert_eq!((record.main_score(), record.baselines["untrained"]["top1"]), (Some(0.5), 0.1));
-    assert!(record.notes[0].contains(
-        "the scores of untrained were computed by version"
-    ), "{record:?}");
+    assert!(
+        record.notes[0].contains("the scores of untrained were computed by version"),
+        "{record:?}"
+    );
 }
 
 #[test]

@@ -61,11 +61,7 @@ impl CrfOptions {
         ];
         for (option, value) in deviations {
             if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::Option {
-                    option,
-                    value: value.into(),
-                    must: "greater than 0",
-                });
+                return Err(Error::Option { option, value: value.into(), must: "greater than 0" });
             }
         }
         for (option, value) in weights {

@@ -63,7 +63,11 @@ impl Ncut {
 /// and [`Error::NotConverged`] if the residual is too large.
 pub fn ncut(affinity: &Affinity, eps: f64) -> Result<Ncut> {
     if !(eps > 0.0 && eps < 1.0) {
-        return Err(Error::Option { option: "eps", value: eps, must: "greater than 0 and below 1" });
+        return Err(Error::Option {
+            option: "eps",
+            value: eps,
+            must: "greater than 0 and below 1",
+        });
     }
     let patches = affinity.patches();
     if patches < 2 {

@@ -37,9 +37,7 @@ pub(crate) fn decode_image<'py>(
 #[pyfunction]
 pub(crate) fn preset(name: &str) -> PyResult<String> {
     let known: Preset = serde_json::from_value(name.into()).map_err(|_| {
-        wrong(format!(
-            "there is no preset '{name}': choose simdino, simdinov2, dino, or dinov2"
-        ))
+        wrong(format!("there is no preset '{name}': choose simdino, simdinov2, dino, or dinov2"))
     })?;
     serde_json::to_string(&AugmentConfig::of(known)).map_err(|error| wrong(error.to_string()))
 }

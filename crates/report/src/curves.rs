@@ -48,9 +48,8 @@ fn knn(run: &Run) -> Chart {
 fn logistic(run: &Run) -> Chart {
     Chart {
         title: "Logistic regression during training".into(),
-        note:
-            "accuracy of a regression on frozen features, in percent of the held-out images"
-                .into(),
+        note: "accuracy of a regression on frozen features, in percent of the held-out images"
+            .into(),
         guides: at_start(run, "probe/logistic_top1"),
         ..percent_chart(run, "probe/logistic_top1")
     }
@@ -205,8 +204,10 @@ fn rate(run: &Run) -> Chart {
     let guides = [("floor: collapsed", floor), ("ceiling", ceiling)];
     Chart {
         title: "Coding rate".into(),
-        note: "between its floor, where all features are equal, and its ceiling, where they spread \
-             evenly".into(),
+        note:
+            "between its floor, where all features are equal, and its ceiling, where they spread \
+             evenly"
+                .into(),
         x_label: "epoch".into(),
         series: vec![Series { name: "expansion".into(), points: points(run, "loss/expansion") }],
         guides: guides

@@ -41,8 +41,7 @@ fn top1(run: &Run, key: &str) -> Option<f64> {
 pub(crate) fn tiles(run: &Run) -> Vec<String> {
     let value = |key, probe| top1(run, key).or_else(|| run.last(probe));
     let Some(here) = value("knn", "probe/knn_top1") else { return Vec::new() };
-    let mut tiles =
-        vec![tile("k-NN accuracy", &percent(here, 1), "without training on labels")];
+    let mut tiles = vec![tile("k-NN accuracy", &percent(here, 1), "without training on labels")];
     for (name, baseline) in [
         ("untrained network", value("untrained", "probe/untrained")),
         ("raw pixels", value("pixels", "probe/pixels")),

@@ -235,9 +235,7 @@ pub enum PngError {
     #[error(transparent)]
     Decode(#[from] decode::Error),
     /// The pixels are colors rather than object numbers.
-    #[error(
-        "its pixels are colors; save the ids of the objects as palette indices or gray values"
-    )]
+    #[error("its pixels are colors; save the ids of the objects as palette indices or gray values")]
     Colors,
     /// An object number is too large.
     #[error("it contains the id {number}, but objects have ids up to 254")]

@@ -219,8 +219,7 @@ fn what_cannot_be_averaged_is_refused() {
 fn as_one_with_nothing_to_average() {
     let group = ProcessGroup::join(rendezvous(Duration::from_secs(60))).unwrap();
     let frozen = [("frozen".to_owned(), Tensor::ones([2], (Kind::Float, Device::Cpu)))];
-    for (parameters, words) in [(&frozen[..], "frozen does not require"), (&[], "there are none")]
-    {
+    for (parameters, words) in [(&frozen[..], "frozen does not require"), (&[], "there are none")] {
         let error = Reducer::new(&group, parameters, ReducerOptions::default()).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     }

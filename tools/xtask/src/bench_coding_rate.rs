@@ -52,11 +52,8 @@ fn times(results: &Path, size: &str) -> Result<Times> {
         let path = results.join(what).join(size).join("new/estimates.json");
         let text =
             fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
-        let estimates: Value =
-            serde_json::from_str(&text).context(|| format!(
-                "{} is not valid JSON",
-                path.display()
-            ))?;
+        let estimates: Value = serde_json::from_str(&text)
+            .context(|| format!("{} is not valid JSON", path.display()))?;
         match estimates["median"]["point_estimate"].as_f64() {
             Some(nanoseconds) if nanoseconds > 0.0 => Ok(nanoseconds / 1e3),
             _ => failed(format!("{} has no median", path.display())),

@@ -99,8 +99,10 @@ fn default_images(workspace: &Workspace, simdino: &Simdino<'_>) -> Result<PathBu
     }
     let drawn = workspace.path("target/bench/drawn");
     if !drawn.is_dir() {
-        println!("bench: neither --images nor SIMDINO_TEST_DATA is given: drawing images (PNG, not \
-             JPEG)");
+        println!(
+            "bench: neither --images nor SIMDINO_TEST_DATA is given: drawing images (PNG, not \
+             JPEG)"
+        );
         process::run(&mut simdino.data_synth(&drawn, DRAWN))?;
     }
     Ok(simdino::images(&drawn))

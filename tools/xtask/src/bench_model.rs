@@ -135,8 +135,10 @@ fn table([simdino, timm, again]: [Best; 3], load: &Value) -> String {
     text += &line("timm eager", timm);
     text += &line("simdino, checkpointing", again);
     if let (Some(ratio), Some(seconds)) = (load_ratio(load), load["load_s"].as_f64()) {
-        text += &format!("ViT-L loaded from safetensors in {seconds:.2} s, {ratio:.2} times the \
-             time to read the file\n");
+        text += &format!(
+            "ViT-L loaded from safetensors in {seconds:.2} s, {ratio:.2} times the \
+             time to read the file\n"
+        );
     }
     text
 }

@@ -100,9 +100,9 @@ fn parse(arguments: &[String]) -> Result<Request> {
         match word.as_str() {
             "--cifar" => match words.next() {
                 Some(dir) => request.cifar = Some(dir.into()),
-                None => return usage(
-                    "--cifar needs the folder that contains cifar10-train-*.tar.gz"
-                ),
+                None => {
+                    return usage("--cifar needs the folder that contains cifar10-train-*.tar.gz");
+                }
             },
             other if !other.starts_with('-') && request.out == Path::new(OUT) => {
                 request.out = other.into();

@@ -96,7 +96,7 @@ fn text(args: &Args, weights: &PretrainedBackbone) -> String {
     }
     if weights.head.is_some() {
         text.push_str(
-            "the file also contains a projection head; training with init.head=true loads it\n"
+            "the file also contains a projection head; training with init.head=true loads it\n",
         );
     }
     if let Some(out) = &args.out {

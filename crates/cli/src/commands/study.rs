@@ -45,9 +45,8 @@ pub struct Args {
 /// signal stops the study, or every run fails. A single failed run is only a row of the table.
 pub fn run(args: &Args) -> Result<()> {
     let shown = args.grid.display().to_string();
-    let text = fs::read_to_string(&args.grid).map_err(|error| {
-        Failure::usage(format!("{shown}: cannot read the grid file: {error}"))
-    })?;
+    let text = fs::read_to_string(&args.grid)
+        .map_err(|error| Failure::usage(format!("{shown}: cannot read the grid file: {error}")))?;
     let document =
         config::read_yaml(&text).map_err(|what| Failure::usage(format!("{shown}: {what}")))?;
     let mut grid = Grid::read(&document, &shown)?;

@@ -72,6 +72,8 @@ fn a_frozen_last_layer_may_be_asked_for() {
     assert_eq!(config.validate(), Vec::<String>::new());
     assert_eq!(
         config.without_effect(),
-        ["optim.freeze_last_layer_epochs 99 covers the whole run: the prototypes are never trained"]
+        [
+            "optim.freeze_last_layer_epochs 99 covers the whole run: the prototypes are never trained"
+        ]
     );
 }

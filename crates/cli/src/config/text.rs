@@ -106,9 +106,9 @@ fn unreadable(config: &Path, error: &std::io::Error) -> Failure {
     let is_yaml =
         config.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     Failure::usage(match error.kind() {
-        ErrorKind::NotFound if recipes::text(stem).is_some() => format!(
-            "config file {path} does not exist: use '{stem}' for the built-in recipe"
-        ),
+        ErrorKind::NotFound if recipes::text(stem).is_some() => {
+            format!("config file {path} does not exist: use '{stem}' for the built-in recipe")
+        }
         ErrorKind::NotFound if path.to_string().contains('=') => {
             format!("{path}: a folder, config file, or recipe must come before KEY=VALUE arguments")
         }

@@ -222,13 +222,12 @@ fn seeds(value: &Value) -> Result<Vec<u64>, String> {
     seeds.iter().map(|seed| seed.as_u64().ok_or_else(wrong)).collect()
 }
 
+/// The methods and the seeds of a block.
+type Part = (Vec<Choice>, Vec<u64>);
+
 /// Returns the methods and the seeds of each block: those in its lists `methods` and `seeds`, or
 /// all methods of the grid and the grid's seeds.
-fn parts(
-    axes: Option<&Value>,
-    methods: &[Choice],
-    shared: &[u64],
-) -> Result<Vec<(Vec<Choice>, Vec<u64>)>, String> {
+fn parts(axes: Option<&Value>, methods: &[Choice], shared: &[u64]) -> Result<Vec<Part>, String> {
     let blocks: Vec<&Value> = match axes {
         Some(Value::Array(blocks)) => blocks.iter().collect(),
         axes => vec![axes.unwrap_or(&Value::Null)],

@@ -117,9 +117,9 @@ impl Sample {
         let Self { read, of, broken, first } = self;
         match first {
             None => format!("{read} of {of}, all readable"),
-            Some(first) => format!(
-                "{read} of {of}, {broken} of them unreadable; the first is {first}"
-            ),
+            Some(first) => {
+                format!("{read} of {of}, {broken} of them unreadable; the first is {first}")
+            }
         }
     }
 

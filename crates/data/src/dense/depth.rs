@@ -195,7 +195,7 @@ impl DepthSet {
         })?;
         let LabelPixels::Ids(values) = labels.pixels else {
             return Err(Problem::Said(
-                "the depth map is a color image: it must be grayscale".to_owned()
+                "the depth map is a color image: it must be grayscale".to_owned(),
             ));
         };
         // In the header of a PNG, the bit depth and the color type follow the size.

@@ -47,7 +47,8 @@ impl Place {
         if bytes > most {
             let problem = format!(
                 "the file has {} MiB, more than the limit of {} MiB",
-                bytes >> 20, most >> 20
+                bytes >> 20,
+                most >> 20
             );
             return Err(Error::Path { path: self.path(), problem });
         }

@@ -88,11 +88,10 @@ fn by_key(
         let Some(key) = stem.strip_suffix(suffix) else { continue };
         let (key, name) = (key.to_owned(), file.name.clone());
         if let Some(other) = files.insert(key, file) {
-            let problem =
-                format!(
-                    "has the same name as {} except for the extension: remove one of the two",
-                    other.name
-                );
+            let problem = format!(
+                "has the same name as {} except for the extension: remove one of the two",
+                other.name
+            );
             return Err(Error::Path { path: folder.join(name), problem });
         }
     }

@@ -195,7 +195,8 @@ impl LabelRules {
             (Values::Ids(_), LabelPixels::Colors(_)) => {
                 return Err(
                     "the label image is RGB: a palette file is needed to map its colors to \
-                     classes".to_owned()
+                     classes"
+                        .to_owned(),
                 );
             }
             (Values::Colors(_), LabelPixels::Ids(_)) => {

@@ -141,10 +141,8 @@ fn read_file(path: &Path) -> Result<Payload> {
     let bytes = plain_file(path, "read")?;
     if bytes > MAX_IMAGE_BYTES {
         let most = MAX_IMAGE_BYTES >> 20;
-        let problem = format!(
-            "the file has {} MiB, more than the limit of {most} MiB",
-            bytes >> 20
-        );
+        let problem =
+            format!("the file has {} MiB, more than the limit of {most} MiB", bytes >> 20);
         return Err(Error::Path { path: path.into(), problem });
     }
     std::fs::read(path).map(Payload::Encoded).map_err(|source| Error::Io {

@@ -94,11 +94,9 @@ impl Stores {
         let store = match self.stores.get(&base) {
             Some(store) => store.clone(),
             None => {
-                let store = connect(scheme, &url, self.retry.timeout)
-                    .map_err(|why| problem(format!(
-                        "cannot set up access to it: {}",
-                        first(&why)
-                    )))?;
+                let store = connect(scheme, &url, self.retry.timeout).map_err(|why| {
+                    problem(format!("cannot set up access to it: {}", first(&why)))
+                })?;
                 self.stores.insert(base, store.clone());
                 store
             }

@@ -343,8 +343,11 @@ fn a_folder_says_that_its_metadata_is_not_read() {
     write(&dir.path().join("metadata.jsonl"), "{\"file_name\": \"0.png\", \"label\": 1}");
     let said = auto(dir.path()).notices().sentences();
     assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[1].contains(
-        "metadata.jsonl is ignored: to use its list of images and labels, pass it as the path"
-    ), "{said:?}");
+    assert!(
+        said[1].contains(
+            "metadata.jsonl is ignored: to use its list of images and labels, pass it as the path"
+        ),
+        "{said:?}"
+    );
     assert_eq!(labels(&auto(&dir.path().join("metadata.jsonl"))), [Some(1)]);
 }

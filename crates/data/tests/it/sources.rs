@@ -23,9 +23,11 @@ fn a_folder_of_classes_has_sorted_labels() {
     assert_eq!((dataset.num_classes(), dataset.kind()), (2, "folder"));
     assert_eq!(dataset.image(2).unwrap(), picture(1, 32, 24));
     let beyond = dataset.image(3).unwrap_err();
-    assert!(beyond.chain().contains(
-        "image index 3 is out of range for a dataset of size 3"
-    ), "{}", beyond.chain());
+    assert!(
+        beyond.chain().contains("image index 3 is out of range for a dataset of size 3"),
+        "{}",
+        beyond.chain()
+    );
     assert_eq!((dataset.name(3), dataset.label(3)), (String::new(), None));
 }
 

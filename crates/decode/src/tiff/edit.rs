@@ -133,9 +133,7 @@ fn in_units(head: &Head) -> Result<Vec<(Tag, u32)>, Failure> {
     };
     let known = [1, 2, 4].contains(&across) && [1, 2, 4].contains(&down);
     if head.planar || head.predicted || head.bits != 8 || head.channels != 3 || !known || !whole {
-        return Err(unsupported(format!(
-            "YCbCr with {across}x{down} subsampling of this kind"
-        )));
+        return Err(unsupported(format!("YCbCr with {across}x{down} subsampling of this kind")));
     }
     let mut tags = vec![
         (Tag::ImageWidth, head.width.div_ceil(across)),

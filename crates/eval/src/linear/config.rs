@@ -199,7 +199,10 @@ impl LinearConfig {
         }
         if self.rates.is_empty() || self.rates.iter().any(|rate| !rate.is_finite() || *rate <= 0.0)
         {
-            return setting("rates", format!("needs numbers greater than 0 (got {:?})", self.rates));
+            return setting(
+                "rates",
+                format!("needs numbers greater than 0 (got {:?})", self.rates),
+            );
         }
         for (key, value) in [("batch", self.batch), ("epochs", self.epochs)] {
             if value == 0 {

@@ -139,9 +139,10 @@ fn the_best_head_is_the_first_of_the_best() {
     assert_eq!((result.top1, result.heads.len()), (most, 12));
     assert_eq!((result.input, result.rate), probe.head(best));
     assert!(most > 0.6 && result.top5 == 1.0, "three classes: {result:?}");
-    assert!(result.notes.iter().any(|note| note.contains(
-        "chosen on the test images"
-    )), "{result:?}");
+    assert!(
+        result.notes.iter().any(|note| note.contains("chosen on the test images")),
+        "{result:?}"
+    );
     assert_eq!((result.num_train, result.num_test, result.classes), (48, 60, 3));
 }
 
@@ -250,9 +251,10 @@ fn held_out_images_choose_and_do_not_teach() {
     let result = probe.result().unwrap();
     assert_eq!((result.num_train, result.num_held_out, result.num_test), (44, 4, 60));
     assert!(result.heads.iter().all(|top1| (top1 * 4.0).fract() == 0.0), "fourths: {result:?}");
-    assert!(!result.notes.iter().any(|note| note.contains(
-        "chosen on the test images"
-    )), "{result:?}");
+    assert!(
+        !result.notes.iter().any(|note| note.contains("chosen on the test images")),
+        "{result:?}"
+    );
     let few = FeatureSet::new(train.features.narrow(0, 0, 8), train.labels[..8].to_vec());
     let error = LinearProbe::new(&few, &test, &config, None).unwrap_err();
     assert!(matches!(error, Error::TooFewToHoldOut { images: 8 }), "{error}");

@@ -291,10 +291,10 @@ fn check(config: &InContextConfig) -> Result<()> {
         return setting("k", "must be at least 1 (got 0)");
     }
     if !config.temperature.is_finite() || config.temperature <= 0.0 {
-        return setting("temperature", &format!(
-            "must be greater than 0 (got {})",
-            config.temperature
-        ));
+        return setting(
+            "temperature",
+            &format!("must be greater than 0 (got {})", config.temperature),
+        );
     }
     Ok(())
 }

@@ -68,9 +68,10 @@ pub(super) fn absent(index: &Path, part: &Path, error: Error) -> Error {
 /// Returns the error for a part that does not contain what the index states.
 pub(super) fn lacks(index: &Path, part: &Path, name: &str) -> Error {
     let part = part.display();
-    of(index, format!(
-        "{name} should be in {part}, but is not; fetch that part and the index again"
-    ))
+    of(
+        index,
+        format!("{name} should be in {part}, but is not; fetch that part and the index again"),
+    )
 }
 
 /// Returns the error for an empty index.

@@ -170,7 +170,9 @@ impl RunConfig {
             }),
         }
         check.that("head.out_dim", self.has_prototypes() || head.out_dim != 1, || {
-            format!("{method} spreads features over several directions, so it needs at least 2 (got 1)")
+            format!(
+                "{method} spreads features over several directions, so it needs at least 2 (got 1)"
+            )
         });
         let masks = self.masks_patches() && self.ibot.loss_weight > 0.0;
         check.that("model.mask_token", self.model.mask_token || !masks, || {
@@ -320,8 +322,7 @@ impl RunConfig {
 }
 
 /// The problem of `train.precision: tf32` in a run on the CPU.
-pub(crate) const NO_TF32: &str =
-    "tf32 needs a GPU, but this run uses the CPU: use fp32";
+pub(crate) const NO_TF32: &str = "tf32 needs a GPU, but this run uses the CPU: use fp32";
 
 /// The key that sets the number of images per group instead of the number of groups.
 pub(crate) const GROUP_ROWS: &str = "simdino.group_rows";

@@ -93,11 +93,9 @@ mod tests {
         let problems = config.problems_of_sharing(8);
         assert_eq!(
             problems,
-            [
-                "simdino.group_rows: 4 groups of 16 images cannot be divided among 8 processes, \
+            ["simdino.group_rows: 4 groups of 16 images cannot be divided among 8 processes, \
                  because each group must fit in one of them; simdino.group_rows=8 or \
-                 train.batch_size=128 would do"
-            ]
+                 train.batch_size=128 would do"]
         );
         config.simdino.group_rows = Some(8);
         assert_eq!(config.problems_of_sharing(8), Vec::<String>::new());

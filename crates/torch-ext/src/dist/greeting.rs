@@ -76,9 +76,9 @@ pub(super) fn free_to_listen(port: u16) -> Result<(), NoStore> {
         listened => listened,
     };
     listened.map(drop).map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => stranger(
-            "another program is already listening on this port".into()
-        ),
+        ErrorKind::AddrInUse => {
+            stranger("another program is already listening on this port".into())
+        }
         _ => NoStore {
             what: format!("this process cannot listen on port {port}: {error}"),
             advice: "choose another MASTER_PORT",

@@ -74,9 +74,7 @@ impl ProcessGroup {
     /// the address, or if some processes did not arrive in time.
     pub fn join(rendezvous: Rendezvous) -> Result<Self> {
         if rendezvous.rank >= rendezvous.size {
-            return Err(
-                rendezvous.refused("the rank must be less than the number of processes")
-            );
+            return Err(rendezvous.refused("the rank must be less than the number of processes"));
         }
         let store = rendezvous.connect()?;
         let prefix = rendezvous.wait_for_all(&store)?;

@@ -70,10 +70,9 @@ fn same(file: &Path, expected: &str) -> Result<()> {
     }
     Err(Error::Checkpoint {
         path: file.to_owned(),
-        reason:
-            "has been changed or damaged since it was written (its SHA-256 does not match \
+        reason: "has been changed or damaged since it was written (its SHA-256 does not match \
              manifest.json)"
-                .into(),
+            .into(),
     })
 }
 

@@ -207,8 +207,10 @@ fn refused(command: &mut Command, says: &str) -> Result<()> {
         return Ok(());
     }
     let status = output.status;
-    failed(format!("bin/simdino should exit with code 1 and print '{says}', but it printed \
-         {said:?} ({status})"))
+    failed(format!(
+        "bin/simdino should exit with code 1 and print '{says}', but it printed \
+         {said:?} ({status})"
+    ))
 }
 
 /// Returns `PATH` with `folder` in front.

@@ -63,9 +63,10 @@ fn given(workspace: &Workspace) -> Result<Option<PathBuf>> {
 
 /// Checks that `dir` contains the right libtorch. `why` starts the error message if it does not.
 fn check(dir: &Path, why: &str) -> Result<()> {
-    let what_to_do =
-        format!("set it to the folder of a libtorch {TORCH}, or unset it to have that version \
-             installed");
+    let what_to_do = format!(
+        "set it to the folder of a libtorch {TORCH}, or unset it to have that version \
+             installed"
+    );
     if !dir.join("lib/libtorch_cpu.so").exists() {
         return failed(format!("{why}{} has no lib/libtorch_cpu.so: {what_to_do}", dir.display()));
     }

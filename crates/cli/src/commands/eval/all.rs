@@ -277,9 +277,7 @@ impl Done {
         if self.records.is_empty() {
             return Err(match (self.failures.pop(), self.failures.is_empty()) {
                 (Some((_, only)), true) => only,
-                _ => Failure::failed(
-                    "no protocol could be measured, for the reasons above",
-                ),
+                _ => Failure::failed("no protocol could be measured, for the reasons above"),
             });
         }
         let rows: Vec<&Record> = self.records.iter().collect();

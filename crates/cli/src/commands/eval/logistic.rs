@@ -34,7 +34,9 @@ pub struct LogisticOptions {
 pub fn run(args: &LogisticArgs) -> Result<Outcome> {
     let c = &args.options.c;
     if c.iter().any(|&c| !c.is_finite() || c <= 0.0) {
-        return Err(Failure::usage(format!("--c: every number must be greater than 0 (got {c:?})")));
+        return Err(Failure::usage(format!(
+            "--c: every number must be greater than 0 (got {c:?})"
+        )));
     }
     measure_each(&args.subject.networks, &mut |opened| {
         measure(&args.options, &args.subject.task(opened, &BTreeSet::from([LAST]))?)

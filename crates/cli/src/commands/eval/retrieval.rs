@@ -192,8 +192,10 @@ fn notes(broken: &[BrokenImage]) -> Vec<String> {
     name_skipped("", broken); // names are full paths, so they are unique
     let first = broken.first().map(|image| {
         let (count, name, reason) = (broken.len(), &image.name, &image.reason);
-        format!("{count} of the images could not be used and will not count; the first is {name}: \
-             {reason}")
+        format!(
+            "{count} of the images could not be used and will not count; the first is {name}: \
+             {reason}"
+        )
     });
     first.into_iter().collect()
 }

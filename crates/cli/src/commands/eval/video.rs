@@ -215,7 +215,8 @@ fn follow<'a>(
     backbone: &VisionTransformer,
     keep: bool,
 ) -> Result<Followed<'a>> {
-    let temporary = tempfile::tempdir().context(|| "cannot create a temporary folder".to_owned())?;
+    let temporary =
+        tempfile::tempdir().context(|| "cannot create a temporary folder".to_owned())?;
     let results = match &args.results {
         Some(folder) if keep => folder.as_path(),
         _ => temporary.path(),

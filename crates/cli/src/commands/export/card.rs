@@ -76,8 +76,7 @@ fn training(card: &mut String, source: &Path, weights: &PretrainedBackbone) {
     ] {
         if let Some(value) = environment[key].as_str() {
             let dirty = key == "git_commit" && environment["git_dirty"] == true;
-            let _ =
-                writeln!(card, "- {words}: {value}{}", if dirty { " (modified)" } else { "" });
+            let _ = writeln!(card, "- {words}: {value}{}", if dirty { " (modified)" } else { "" });
         }
     }
     card.push('\n');

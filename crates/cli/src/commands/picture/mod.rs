@@ -78,7 +78,10 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn crops(args: &CropsArgs) -> Result<()> {
     if !(1..=64).contains(&args.rows) {
-        return Err(Failure::usage(format!("--rows: must be between 1 and 64 (got {})", args.rows)));
+        return Err(Failure::usage(format!(
+            "--rows: must be between 1 and 64 (got {})",
+            args.rows
+        )));
     }
     png(&args.out)?;
     let (augment, pixels) = config::augment(args.config.as_deref(), &args.overrides)?;

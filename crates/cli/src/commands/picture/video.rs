@@ -56,7 +56,9 @@ pub fn run(args: &VideoArgs) -> Result<()> {
         return Err(Failure::usage(format!("--out: must end in .png or .webp (got {out})")));
     }
     if !(1..=64).contains(&args.shown) || !(1..=100).contains(&args.fps) {
-        return Err(Failure::usage("--shown must be between 1 and 64, and --fps between 1 and 100"));
+        return Err(Failure::usage(
+            "--shown must be between 1 and 64, and --fps between 1 and 100",
+        ));
     }
     let files = images_in(&args.frames)?;
     let first = first(args)?;

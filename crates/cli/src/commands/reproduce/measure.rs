@@ -190,7 +190,8 @@ fn other_data(measure: &Measure, (found, unit): (usize, &str)) -> Option<String>
 fn curve(run: &Path, measure: &Measure) -> Result<Here> {
     debug_assert_eq!(measure.how, How::Curve);
     let Ok(records) = read_jsonl(&run.join("metrics.jsonl")) else {
-        let why = format!("{} is not a run, and this row needs the k-NN curve of one", run.display());
+        let why =
+            format!("{} is not a run, and this row needs the k-NN curve of one", run.display());
         return Ok(Here { but: Some(why), ..Here::default() });
     };
     let points = records.iter().filter_map(|record| {

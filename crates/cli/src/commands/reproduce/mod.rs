@@ -135,7 +135,9 @@ fn chosen(args: &Args) -> Result<Vec<Row>> {
         let known: BTreeSet<&str> = measures.collect();
         if !known.contains(name.as_str()) {
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(Failure::usage(format!("--measure {name}: unknown measure; the measures are {known}")));
+            return Err(Failure::usage(format!(
+                "--measure {name}: unknown measure; the measures are {known}"
+            )));
         }
     }
     rows.retain(|row| args.rows.is_empty() || args.rows.iter().any(|name| row.is(name)));

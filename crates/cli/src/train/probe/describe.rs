@@ -16,11 +16,10 @@ pub fn describe(probes: &Probes, plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = |every, what: String| lines.push(format!("{what}: {}", when(plan, every)));
     if config.knn_is_on() {
-        line(config.every_epochs, format!(
-            "k-NN, tested on {}, with neighbors from {}",
-            images(TEST),
-            images(TRAIN)
-        ));
+        line(
+            config.every_epochs,
+            format!("k-NN, tested on {}, with neighbors from {}", images(TEST), images(TRAIN)),
+        );
     }
     if config.logistic_is_on() {
         let what = format!(
@@ -31,10 +30,10 @@ pub fn describe(probes: &Probes, plan: &Plan) -> Vec<String> {
         line(config.logistic.every_epochs, what);
     }
     if let Some(number) = probes.rank {
-        line(config.rank.every_epochs, format!(
-            "effective rank and dimension of {}",
-            images(number)
-        ));
+        line(
+            config.rank.every_epochs,
+            format!("effective rank and dimension of {}", images(number)),
+        );
     } else if config.knn_is_on() {
         line(config.every_epochs, format!("effective rank and dimension of {}", images(TRAIN)));
     }
@@ -43,9 +42,8 @@ pub fn describe(probes: &Probes, plan: &Plan) -> Vec<String> {
             .data()
             .map(|data| format!("{} images in {}", count(&data), data.set.path().display()));
         let side = segmentation.config.side;
-        let what = format!(
-            "segmentation at {side} pixels, tested on {test}, with neighbors from {train}"
-        );
+        let what =
+            format!("segmentation at {side} pixels, tested on {test}, with neighbors from {train}");
         line(config.segment.every_epochs, what);
     }
     lines

@@ -191,9 +191,8 @@ impl<'a> LabelTable<'a> {
             None => self.by_key.get(key),
             Some(true) => self.by_run.get(&run),
             Some(false) => {
-                let why = format!(
-                    "several samples have the key {key}, and not all of them have a label"
-                );
+                let why =
+                    format!("several samples have the key {key}, and not all of them have a label");
                 unread.push(name, why);
                 return None;
             }

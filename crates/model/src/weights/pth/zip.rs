@@ -86,9 +86,9 @@ impl Parts {
         if count > MAX_PARTS {
             return Err(PthError::Limit { what: "parts", limit: MAX_PARTS as usize });
         }
-        let len = end.checked_sub(start).ok_or(PthError::Archive(
-            "its central directory is out of place"
-        ))?;
+        let len = end
+            .checked_sub(start)
+            .ok_or(PthError::Archive("its central directory is out of place"))?;
         let list = bytes_at(file, Extent { offset: start, len })?;
         let mut by_name = BTreeMap::new();
         let mut rest = list.as_slice();

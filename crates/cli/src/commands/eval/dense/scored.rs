@@ -36,9 +36,7 @@ pub fn skipped(role: &str, broken: &[BrokenImage]) -> Option<String> {
     name_skipped(role, broken);
     let first = broken.first()?;
     let (count, name, reason) = (broken.len(), &first.name, &first.reason);
-    Some(format!(
-        "skipped {count} of the {role} images; the first is {name}: {reason}"
-    ))
+    Some(format!("skipped {count} of the {role} images; the first is {name}: {reason}"))
 }
 
 /// A score, the number of images, a sentence about skipped images, and images for a picture.
