@@ -183,6 +183,6 @@ mod tests {
         );
         let of = |range| said(|check| check.ordered("x", range, (0.0, false, f64::INFINITY)));
         assert!(of([0.0, 9.0]).is_empty() && !of([1.0, f64::INFINITY]).is_empty());
-        assert_eq!(of([-1.0, f64::NAN]), "needs 0 <= low <= high (got [-1, NaN])");
+        assert_eq!(of([-1.0, f64::NAN]), "must satisfy 0 <= low <= high (got [-1, NaN])");
     }
 }

@@ -108,7 +108,7 @@ fn one_four_and_five_bands_are_trained_on_and_embedded() {
         let weights = ["--weights", "runs/tiny"];
         let said =
             bench.ok(&[&["embed"], &weights[..], &["--data", "scenes", "--out", "z.csv"]].concat());
-        assert!(said.starts_with("24 x "), "{said}");
+        assert!(said.starts_with("wrote 24 x "), "{said}");
         let test =
             ["--train", "scenes", "--test", "scenes", "--k", "3", "--json", "--device", "cpu"];
         let table = bench.ok(&[&["eval", "knn"], &weights[..], &test].concat());

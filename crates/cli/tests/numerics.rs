@@ -55,7 +55,7 @@ fn tf32_is_refused_on_a_cpu_however_the_run_gets_there() {
         &["config", "check", "tiny.yaml", "train.precision=tf32"],
     ] {
         let said = bench.fails(2, args);
-        assert!(said.contains("train.precision: tf32 is a mode of GPUs"), "{said}");
+        assert!(said.contains("train.precision: tf32 needs a GPU"), "{said}");
         assert!(said.contains("use fp32"), "{said}");
     }
     if !tch::Cuda::is_available() {

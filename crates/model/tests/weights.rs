@@ -246,7 +246,7 @@ fn the_mean_and_the_deviation_are_of_the_channels_of_the_network() {
     let found = read("[0.1, 0.2, 0.3]").unwrap().unwrap();
     assert_eq!((found.mean, found.std), (vec![0.1, 0.2, 0.3], vec![0.25; 3]));
     let error = read("[0.1, 0.2]").unwrap_err().to_string();
-    assert!(error.contains("the mean of 2 channels, and the network has 3"), "{error}");
+    assert!(error.contains("the mean of 2 channels, but the network has 3"), "{error}");
 }
 
 #[test]

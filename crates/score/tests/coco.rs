@@ -198,7 +198,7 @@ const TRUTH_FAULTS: &[(&str, &str, &[&str])] = &[
     ("\"category_id\": 5", "\"category_id\": 6", &["to category 6", "annotations[0]"]),
     ("\"area\": 2", "\"area\": NaN", &["truth.json contains NaN in line 3", "finite"]),
     ("\"iscrowd\": 0", "\"iscrowd\": \"no\"", &["iscrowd must be 0, 1, true, or false"]),
-    ("[0, 2, 4]", "[0, 2, 5]", &["(id 7)", "add up to 7 pixels, but 2 x 3 are 6"]),
+    ("[0, 2, 4]", "[0, 2, 5]", &["(id 7)", "add up to 7 pixels, but 2 x 3 is 6"]),
     ("[0, 2, 4]", "[0, -2, 8]", &["run lengths"]),
     ("[0, 2, 4]", "\"0\\u007f\"", &["byte 127 at place 1"]),
     ("[2, 3]", "[3, 2]", &["the mask has 3 x 2 pixels, but the image has 2 x 3"]),

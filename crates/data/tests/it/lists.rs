@@ -329,7 +329,7 @@ fn a_folder_says_why_it_has_no_labels() {
     assert!(said().contains(sentence), "{}", said());
     assert_eq!(labels(&auto(dir.path())), [None; 3]);
     write_picture(&dir.path().join("zoo.png"), 3);
-    assert!(said().contains("logo.png and 1 more lie beside"), "{}", said());
+    assert!(said().contains("logo.png and 1 more are next to"), "{}", said());
     std::fs::remove_file(dir.path().join("logo.png")).unwrap();
     std::fs::remove_file(dir.path().join("zoo.png")).unwrap();
     assert_eq!(said(), "");

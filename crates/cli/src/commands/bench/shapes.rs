@@ -145,7 +145,7 @@ mod tests {
         assert!((twice.step_ms - 200.0).abs() < 1e-9);
         let text = text(&config, 100.0);
         assert_eq!(text.matches(" measured\n").count(), 1, "{text}");
-        assert_eq!(text.matches(" modeled\n").count(), all.len() - 1, "{text}");
+        assert_eq!(text.matches("  modeled\n").count(), all.len() - 1, "{text}");
         assert_eq!(json(&config, 100.0).as_array().unwrap().len(), all.len());
     }
 }
