@@ -117,7 +117,10 @@ fn a_run_that_cannot_become_longer_says_how_to_train_longer() {
     let message = bench.fails(1, &longer);
     let command = "simdino train tiny.yaml train.epochs=3 run.name=tiny-longer init.from=runs/tiny \
                    init.head=true";
-    assert!(message.contains("train.epochs was 2 and is now 3") && message.contains(command), "{message}");
+    assert!(
+        message.contains("train.epochs was 2 and is now 3") && message.contains(command),
+        "{message}"
+    );
     bench.ok(&command.split(' ').skip(1).collect::<Vec<_>>());
     // The file `latest` stands for the checkpoint that it names.
     let seen = bench.ok(&["inspect", "runs/tiny/checkpoints/latest"]);

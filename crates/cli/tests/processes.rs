@@ -277,13 +277,13 @@ fn a_dry_run_measures_the_exchanges_of_its_processes() {
 }
 
 #[test]
-fn a_dry_run_says_which_processes_do_not_come() {
+fn a_dry_run_says_which_processes_do_not_join() {
     let bench = Bench::new();
     let args = ["train", "tiny.yaml", "--dry-run", "run.timeout_s=3"];
     let alone = start_one(&bench, &args, (0, 2), ("127.0.0.1", free_port()));
     let (code, said) = finish(vec![alone]).pop().unwrap();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("process 0 of 2") && said.contains("process 1 did not come"), "{said}");
+    assert!(said.contains("process 0 of 2") && said.contains("process 1 did not join"), "{said}");
 }
 
 #[test]

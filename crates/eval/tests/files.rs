@@ -139,7 +139,11 @@ fn labels_that_contradict_each_other_are_refused() {
         ("a.csv", "label,f0\ncat,1\n", "row 1 contains 'cat' instead of an integer label"),
         ("b.csv", "label,class,f0\n1,cat,1\n1,dog,2\n", "label 1 is both 'cat' and 'dog'"),
         ("c.csv", "label,class,f0\n1,cat,1\n2,cat,2\n", "class 'cat' has two labels"),
-        ("d.csv", "label,class,f0\n1,cat,1\n2,,2\n", "label 2 has no class name, but other labels have one"),
+        (
+            "d.csv",
+            "label,class,f0\n1,cat,1\n2,,2\n",
+            "label 2 has no class name, but other labels have one",
+        ),
         ("e.csv", "f0\n1e300\n", "contains numbers that are too large for float32"),
     ] {
         let path = dir.path().join(name);

@@ -237,7 +237,10 @@ mod tests {
         fs::write(dir.join("thesis.txt"), "x").unwrap();
         assert!(empty(&dir).unwrap_err().to_string().contains("nor an earlier bundle"));
         assert!(shards_of(&dir).unwrap_err().to_string().contains("cifar10-train"));
+        // Neither does the script alone make a bundle: `tools/` has it, too.
         fs::write(dir.join("gpu_check.py"), "").unwrap();
+        assert!(empty(&dir).is_err());
+        FOLDERS.iter().for_each(|name| fs::create_dir(dir.join(name)).unwrap());
         empty(&dir).unwrap();
         assert!(!dir.join("thesis.txt").exists() && dir.join("peers").is_dir());
         fs::write(dir.join("peers/x"), vec![0; 2048]).unwrap();
