@@ -200,7 +200,7 @@ const TRUTH_FAULTS: &[(&str, &str, &[&str])] = &[
     ("\"iscrowd\": 0", "\"iscrowd\": \"no\"", &["iscrowd must be 0, 1, true, or false"]),
     ("[0, 2, 4]", "[0, 2, 5]", &["(id 7)", "add up to 7 pixels, but 2 x 3 is 6"]),
     ("[0, 2, 4]", "[0, -2, 8]", &["run lengths"]),
-    ("[0, 2, 4]", "\"0\\u007f\"", &["byte 127 at place 1"]),
+    ("[0, 2, 4]", "\"0\\u007f\"", &["byte 127 at position 1"]),
     ("[2, 3]", "[3, 2]", &["the mask has 3 x 2 pixels, but the image has 2 x 3"]),
     ("{\"size\": [2, 3], \"counts\": [0, 2, 4]}", "[]", &["(id 7)", "no polygon"]),
     ("{\"size\": [2, 3], \"counts\": [0, 2, 4]}", "[[1, 2, 3]]", &["polygon 0 has 3"]),
