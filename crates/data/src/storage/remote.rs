@@ -95,7 +95,7 @@ impl Stores {
             Some(store) => store.clone(),
             None => {
                 let store = connect(scheme, &url, self.retry.timeout).map_err(|why| {
-                    problem(format!("cannot set up access to it: {}", first(&why)))
+                    problem(format!("cannot set up access to it: {}", one_line(&why)))
                 })?;
                 self.stores.insert(base, store.clone());
                 store
