@@ -331,7 +331,7 @@ class Torch(unittest.TestCase):
                 self.assertLess((view - want).abs().max().item(), 1e-6)
         half = to_float(batch, dtype=torch.bfloat16, channels_last=True)
         self.assertTrue(half[0].is_contiguous(memory_format=torch.channels_last))
-        with self.assertRaisesRegex(ValueError, "3 channels"):
+        with self.assertRaisesRegex(ValueError, "one value per channel, that is 3"):
             to_float(batch, mean=[0.5], std=[0.5])
 
     def test_tensors_share_the_memory_of_the_arrays(self):

@@ -283,7 +283,7 @@ class Load(unittest.TestCase):
         self.assertEqual(find_weights(found.parent, "teacher"), found)
         write_run(self.folder, MODEL)
         self.assertEqual(find_weights(self.folder, "teacher").parent.name, "weights")
-        with self.assertRaisesRegex(FileNotFoundError, "no student.safetensors here"):
+        with self.assertRaisesRegex(FileNotFoundError, "no student.safetensors found"):
             find_weights(self.folder, "student")
 
     def test_what_cannot_be_loaded_is_said(self):
