@@ -340,22 +340,25 @@ impl Rows {
 
 /// Returns an error if the features of any image, `[n, D]`, are infinite or NaN.
 pub(crate) fn check_images(features: &Tensor, set: &'static str) -> Result<()> {
-    let finite = features.isfinite().all_dim(1, false); // [n, D] -> [n]
-    let (count, total) = (finite.sum(Kind::Int64).int64_value(&[]), features.size()[0]);
-    match count == total {
-        true => Ok(()),
-        false => Err(Error::NotFinite { set, count: total - count, total }),
+    match not_finite(features) {
+        (0, _) => Ok(()),
+        (count, total) => Err(Error::NotFinite { set, count, total }),
     }
 }
 
 /// Returns an error if any patch of these features, `[N, D]`, is infinite or NaN.
 pub(crate) fn check_finite(features: &Tensor, set: &'static str) -> Result<()> {
-    let finite = features.isfinite().all_dim(1, false); // [N, D] -> [N]
-    let (count, total) = (finite.sum(Kind::Int64).int64_value(&[]), features.size()[0]);
-    match count == total {
-        true => Ok(()),
-        false => Err(Error::PatchesNotFinite { set, count: total - count, total }),
+    match not_finite(features) {
+        (0, _) => Ok(()),
+        (count, total) => Err(Error::PatchesNotFinite { set, count, total }),
     }
+}
+
+/// Returns the number of rows of `[n, D]` with a value that is infinite or NaN, and `n`.
+fn not_finite(features: &Tensor) -> (i64, i64) {
+    let finite = features.isfinite().all_dim(1, false); // [n, D] -> [n]
+    let total = features.size()[0];
+    (total - finite.sum(Kind::Int64).int64_value(&[]), total)
 }
 
 fn check_rows(features: &Tensor, expected: usize) -> Result<()> {

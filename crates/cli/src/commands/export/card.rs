@@ -14,6 +14,15 @@ use crate::commands::import::name;
 /// Maximum number of lines of the recipe in a card.
 const RECIPE_LINES: usize = 200;
 
+/// Returns the words for images with `channels` channels.
+fn input(channels: i64) -> String {
+    match channels {
+        1 => "grayscale".to_owned(),
+        3 => "RGB".to_owned(),
+        _ => format!("{channels} channels"),
+    }
+}
+
 /// Returns the card of `weights`, which were read from `source`. If `source` is a run, the card
 /// includes the recipe, the fingerprint of the data, and the k-NN results. `loading` are the lines
 /// of Python that open the folder.
@@ -47,9 +56,10 @@ pub fn write(
     );
     let _ = writeln!(
         card,
-        "Input: RGB in [0, 1], normalized with mean {:?} and standard deviation {:?}. For images \
+        "Input: {} in [0, 1], normalized with mean {:?} and standard deviation {:?}. For images \
          of another size, the positional embedding is interpolated; this network expects the form \
          `{}`.\n",
+        input(model.in_channels),
         weights.normalize.mean,
         weights.normalize.std,
         name(model.pos_interpolation)
