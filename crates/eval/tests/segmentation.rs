@@ -374,7 +374,7 @@ fn images_without_a_label_and_broken_features_are_errors() {
     let mut config = InContextConfig::default();
     config.side = 32;
     let broken = Memory::new(network(&Broken, &normalize), &data(&set), &config, &mut |_, _| ());
-    assert!(matches!(broken, Err(Error::PatchesNotFinite { set: "train", .. })));
+    assert!(matches!(broken, Err(Error::PatchesNotFinite { set: "training", .. })));
     for i in 0..3 {
         let path = folder.path().join(format!("labels/{i}.png"));
         let (width, height) = image::image_dimensions(&path).unwrap();

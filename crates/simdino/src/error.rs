@@ -14,8 +14,8 @@ pub enum Error {
     Config(Vec<String>),
     /// This machine does not have the device of the config.
     #[error(
-        "device '{name}' is not available (CUDA devices found by libtorch: {count}); use \
-         run.device=cpu, or a libtorch built for CUDA"
+        "device '{name}' is not available (CUDA devices found by libtorch: {count}); use the CPU \
+         (run.device=cpu or --device cpu), or a libtorch built for CUDA"
     )]
     NoDevice {
         /// The device that the config requests.

@@ -85,7 +85,7 @@ pub fn train(
         let images: Vec<_> = crops.iter().map(|crop| &crop.image).collect();
         let patch = i64::from(network.frozen.network.patch_size());
         let maps = network.maps(&network.input(&images)?)?;
-        check_finite(&maps.flatten(1, -1), "train")?;
+        check_finite(&maps.flatten(1, -1), "training")?;
         let meters: Vec<f32> = crops.iter().flat_map(|crop| &crop.meters).copied().collect();
         let truth = Tensor::from_slice(&meters).view([batch as i64, height, width]);
         crops.clear();

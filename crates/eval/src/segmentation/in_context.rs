@@ -134,7 +134,7 @@ impl<'a> Memory<'a> {
             return Err(Error::NothingLabeled);
         }
         let keys = Tensor::f_cat(&keys, 0)?; // [M, D]
-        check_finite(&keys, "train")?;
+        check_finite(&keys, "training")?;
         let labels = Tensor::f_cat(&labels, 0)?.to_device(network.frozen.device);
         let index = Index::new(&keys, Similarity::Cosine)?;
         Ok(Self { network, index, labels, config, images: read.images, broken: read.broken })

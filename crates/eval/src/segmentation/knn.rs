@@ -371,7 +371,7 @@ fn read_images(
     let set = train.each_readable(&indices[own.clone()], prepare, |place, image| {
         let (image, chosen, labels) = image;
         let all = rows(&network, &image)?;
-        check_finite(&all, "train")?;
+        check_finite(&all, "training")?;
         read.keep(&all, &labels, &chosen);
         match own.start + place < first_held_out {
             true => read.kept += chosen.len(),

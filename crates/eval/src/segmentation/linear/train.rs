@@ -146,7 +146,7 @@ fn augmented(
         }
         let images: Vec<_> = crops.iter().map(|crop| &crop.image).collect();
         let maps = network.maps(&network.input(&images)?)?;
-        check_finite(&maps.flatten(1, -1), "train")?;
+        check_finite(&maps.flatten(1, -1), "training")?;
         let labels: Vec<u8> = crops.iter().flat_map(|crop| &crop.labels).copied().collect();
         let labels = Tensor::from_slice(&labels).view([batch as i64, side, side]);
         crops.clear();
@@ -178,7 +178,7 @@ fn cached(
     let read = data.each(indices, windows, |_, crops| {
         for crop in crops {
             let map = network.maps(&network.input(&[&crop.image])?)?; // [1, D, h, w]
-            check_finite(&map.flatten(1, -1), "train")?;
+            check_finite(&map.flatten(1, -1), "training")?;
             bytes += 4 * map.numel();
             maps.push(map);
             labels.push(Tensor::from_slice(&crop.labels));
