@@ -153,6 +153,12 @@ fn retrieval_and_copies_are_ranked() {
         (record["main"].as_str(), record["metrics"]["map strong"].as_f64()),
         (Some("map strong"), Some(1.0))
     );
+    // Broken images neither count nor are they ranked.
+    fs::write(bench.path("copydays/original/200200.png"), "no image").unwrap();
+    fs::write(folder.join("broken.png"), "no image").unwrap();
+    let with_broken = last_line(&bench.ok(&[["eval", "copy"].as_slice(), &common, args].concat()));
+    assert_eq!(with_broken["metrics"], record["metrics"]);
+    assert!(!with_broken["notes"].as_array().unwrap().is_empty(), "{with_broken}");
 }
 
 /// Arguments that all calls share.
@@ -242,6 +248,14 @@ fn objects_are_found_and_scored() {
         record["notes"][0].as_str().unwrap().contains("1 of the images could not be read"),
         "{record}"
     );
+    // Its objects do not count as missed.
+    let mut readable: Value = serde_json::from_str(&truth).unwrap();
+    for (list, key) in [("images", "id"), ("annotations", "image_id")] {
+        readable[list].as_array_mut().unwrap().retain(|entry| entry[key] != 6);
+    }
+    fs::write(bench.path("readable.json"), readable.to_string()).unwrap();
+    let of = |truth| run(&["--ground-truth", truth, "--skip-untrained"])["metrics"].clone();
+    assert_eq!(of("truth.json"), of("readable.json"));
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn all_protocols_share_features_and_the_report_shows_them() {
         "{message}"
     );
     assert_eq!(found[0]["data"][0]["images"], 60);
-    assert!(json(&folder.join("results.json"))["knn"]["scores"].is_array(), "the table of a run");
+    assert!(json(&folder.join("results.json"))["knn"].is_null(), "60 images are not all");
 
     let linear = ["eval", "linear", "--weights", "runs/a", "--blocks", "1,2", "--epochs", "2"];
     let more = ["--epoch-steps", "30", "--rates", "0.1,1", "--head-batch", "16"];
@@ -249,11 +249,29 @@ fn a_run_keeps_its_table_and_may_be_one_that_cannot_be_written_to() {
     let bench = trained();
     let folder = bench.path("runs/a");
     ok(&bench, &[&["eval", "knn", "--weights", "runs/a"][..], &SETS].concat());
-    let table = json(&folder.join("results.json"))["knn"].clone();
-    // Another measurement does not replace the table at the top of the report.
+    let file = folder.join("results.json");
+    let table = json(&file)["knn"].clone();
+    // A measurement of fewer images does not replace the table at the top of the report.
     let other = ["eval", "knn", "--weights", "runs/a", "--max-train", "20", "--k", "1"];
     ok(&bench, &[&other[..], &SETS].concat());
-    assert!(table["scores"].is_array() && json(&folder.join("results.json"))["knn"] == table);
+    assert!(table["scores"].is_array() && json(&file)["knn"] == table);
+    // Neither does one of weights older than the newest checkpoint, nor any if the table is that of
+    // the training. Another measurement of all images does.
+    let of_all = [&["eval", "knn", "--weights", "runs/a", "--k", "1"][..], &SETS].concat();
+    let later = folder.join("checkpoints/step-99999999");
+    fs::create_dir_all(&later).unwrap();
+    ok(&bench, &of_all);
+    assert_eq!(json(&file)["knn"], table);
+    fs::remove_dir(&later).unwrap();
+    let mut results = json(&file);
+    results["of_training"] = true.into();
+    fs::write(&file, results.to_string()).unwrap();
+    ok(&bench, &of_all);
+    assert_eq!(json(&file)["knn"], table);
+    results["of_training"] = false.into();
+    fs::write(&file, results.to_string()).unwrap();
+    ok(&bench, &of_all);
+    assert_eq!(json(&file)["knn"]["scores"].as_array().unwrap().len(), 1);
 
     // A file simulates a folder that is not writable, because root can write to any folder.
     fs::rename(folder.join("features"), bench.path("kept")).unwrap();

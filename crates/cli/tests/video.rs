@@ -50,6 +50,9 @@ fn objects_are_followed_and_a_broken_frame_costs_its_sequence_alone() {
     draw(&bench, "slide");
     draw(&bench, "torn");
     fs::write(bench.path("frames/torn/00003.png"), "x").unwrap();
+    // Folders without annotations are not sequences.
+    fs::create_dir_all(bench.path("truth/.hidden")).unwrap();
+    fs::create_dir_all(bench.path("truth/empty")).unwrap();
     let output = bench.run(&[&ARGS[..], &["--results", "followed", "--json"]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("skipped sequence torn: "), "{}", stderr(&output));
@@ -137,6 +140,16 @@ fn what_does_not_fit_is_a_sentence() {
     annotate(60, 1);
     let said = bench.fails(1, &ARGS);
     assert!(said.contains("has 120 x 80 pixels, but the first annotation has 60 x 80"), "{said}");
+    // What the score needs is checked before anything is tracked.
+    annotate(120, 1);
+    fs::copy(bench.path("truth/slide/00001.png"), bench.path("truth/slide/alone.png")).unwrap();
+    let said = bench.fails(1, &ARGS);
+    assert!(said.contains("alone.png: annotates no frame in frames/slide"), "{said}");
+    fs::remove_file(bench.path("truth/slide/alone.png")).unwrap();
+    (2..FRAMES)
+        .for_each(|i| fs::remove_file(bench.path(&format!("truth/slide/{i:05}.png"))).unwrap());
+    let said = bench.fails(1, &ARGS);
+    assert!(said.contains("truth/slide has 2 frames"), "{said}");
     fs::remove_dir_all(bench.path("frames/slide")).unwrap();
     let said = bench.fails(1, &ARGS);
     assert!(said.contains("no such folder of frames"), "{said}");

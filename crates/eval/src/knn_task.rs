@@ -34,6 +34,8 @@ pub struct KnnTable {
     pub crop: u32,
     /// Precision of the networks.
     pub precision: FeaturePrecision,
+    /// Whether the training itself measured this at its end, with the images of its config.
+    pub of_training: bool,
 }
 
 impl KnnTable {
@@ -43,9 +45,10 @@ impl KnnTable {
         untrained: KnnResult,
         pixels: KnnResult,
         seen: (EvalTransform, FeaturePrecision),
+        of_training: bool,
     ) -> Self {
         let (EvalTransform { resize, crop }, precision) = seen;
-        Self { knn, untrained, pixels, resize, crop, precision }
+        Self { knn, untrained, pixels, resize, crop, precision, of_training }
     }
 
     /// Adds the settings, scores, and notes to a record.
@@ -214,7 +217,8 @@ impl KnnTask {
         notices
     }
 
-    /// Measures k-NN of a network, of the same network untrained, and of raw pixels.
+    /// Measures k-NN of a network at the end of its training, of the same network untrained, and of
+    /// raw pixels.
     ///
     /// # Errors
     /// Returns an error if images cannot be read or have no labels.
@@ -225,7 +229,7 @@ impl KnnTask {
     ) -> Result<KnnTable> {
         let seen = (self.options.transform, self.options.precision);
         let (trained, untrained) = (self.score(trained)?.0, self.score(untrained)?.0);
-        Ok(KnnTable::new(trained, untrained, self.score_pixels()?, seen))
+        Ok(KnnTable::new(trained, untrained, self.score_pixels()?, seen, true))
     }
 
     /// Measures k-NN on the features of a network. Also returns the features of the training

@@ -12,6 +12,8 @@ use crate::record::Record;
 
 /// Key of the k-NN result among the entries of the file.
 const TABLE: &str = "knn";
+/// Key of [`crate::KnnTable::of_training`] among the entries of the file.
+const OF_TRAINING: &str = "of_training";
 /// Key of the records among the entries of the file.
 const EVALUATIONS: &str = "evaluations";
 
@@ -77,6 +79,12 @@ impl Results {
         self.entries.contains_key(TABLE)
     }
 
+    /// Returns whether there is a k-NN table that a training measured at its end.
+    pub fn table_is_of_training(&self) -> bool {
+        // Tables of earlier versions do not say; most are of trainings.
+        self.has_table() && self.entries.get(OF_TRAINING) != Some(&Value::Bool(false))
+    }
+
     /// Sets the entries of `table`, and keeps all other entries.
     ///
     /// # Errors
@@ -93,7 +101,7 @@ impl Results {
 
     /// Removes the k-NN table, for when the network has been trained further.
     pub fn remove_table(&mut self) {
-        for key in [TABLE, "untrained", "pixels", "resize", "crop", "precision"] {
+        for key in [TABLE, "untrained", "pixels", "resize", "crop", "precision", OF_TRAINING] {
             self.entries.remove(key);
         }
     }

@@ -197,15 +197,22 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
     stop.release();
     observer.finish()?;
     match outcome? {
-        Outcome::Stopped => Err(Failure::stopped(format!(
-            "stopped by a signal after writing a checkpoint; continue with --resume auto ({})",
-            root.display()
-        ))),
+        Outcome::Stopped => Err(stopped("after writing a checkpoint", &root)),
+        Outcome::Finished if stop.is_set() => {
+            Err(stopped("after the last step, before the final results", &root))
+        }
         Outcome::Finished if distributed.is_first() => {
+            // `eval knn` may have measured the earlier weights while this training extended a run.
+            forget_table(dir.root(), start.step..plan.last_step)?;
             finish(session, &dir, &learner, knn.as_ref(), &mut observer)
         }
         Outcome::Finished => Ok(()),
     }
+}
+
+fn stopped(when: &str, run: &Path) -> Failure {
+    let run = run.display();
+    Failure::stopped(format!("stopped by a signal {when}; continue with --resume auto ({run})"))
 }
 
 /// Opens the folder of the run. The first process creates it, and the others wait for that.

@@ -14,8 +14,6 @@ mod yaml;
 
 use std::path::Path;
 
-use augment::AugmentConfig;
-use data::decode::PixelFormat;
 use serde_json::{Value, json};
 pub use simdino::RunConfig;
 use simdino::config::{Resolved, Sizing, from_document, from_layers, problems, sizes_for};
@@ -63,24 +61,20 @@ pub fn load_with(values: Value, path: &Path, overrides: &[String]) -> Result<Loa
     if problems.is_empty() { Ok(loaded) } else { Err(Failure::problems(problems)) }
 }
 
-/// Reads and checks only the `augment` section, of a config file or of the defaults, and returns it
-/// with the pixel format of the images.
+/// Reads a config file, or the defaults, and checks only its `augment` section.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read or a value of the section is invalid.
-pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConfig, PixelFormat)> {
-    let RunConfig { augment, data, .. } = match path {
+pub fn for_crops(path: Option<&Path>, overrides: &[String]) -> Result<RunConfig> {
+    let config = match path {
         Some(file) => load_unchecked(file, overrides)?.config,
         None => parse("{}", "the command line", overrides)?,
     };
+    let RunConfig { augment, data, .. } = &config;
     let unfit = augment.validate_channels(data.channels);
     let problems = augment.validate().into_iter().chain(unfit);
     let problems: Vec<_> = problems.map(|(key, what)| format!("augment.{key}: {what}")).collect();
-    if problems.is_empty() {
-        Ok((augment, data.pixels()))
-    } else {
-        Err(Failure::problems(problems))
-    }
+    if problems.is_empty() { Ok(config) } else { Err(Failure::problems(problems)) }
 }
 
 /// Like [`load`], but checks only keys and types, not the meaning of values.

@@ -2,6 +2,7 @@
 
 mod methods;
 
+use augment::AugmentConfig;
 use std::fs;
 
 use super::*;

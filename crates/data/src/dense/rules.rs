@@ -47,16 +47,20 @@ impl LabelRules {
     /// ignored. Any other value is invalid.
     ///
     /// # Errors
-    /// Returns an error if there are no classes or more than 255.
+    /// Returns an error if there are no classes or more than 255, or if the value of a class is to
+    /// be ignored.
     pub fn numbered(classes: usize, ignore: &[u16]) -> Result<Self> {
+        if !(1..=MOST_CLASSES).contains(&classes) {
+            return Err(count(classes));
+        }
+        if let Some(id) = ignore.iter().find(|&&id| usize::from(id) < classes) {
+            let problem =
+                format!("contains {id}, which is a class: the classes are 0 to {}", classes - 1);
+            return Err(Error::Config { key: "ignore", problem });
+        }
         let ids = (0..classes as u16).map(|id| (id, id as u8));
         let ignored = ignore.iter().map(|&id| (id, IGNORE));
-        Self::from_ids(ids.chain(ignored).collect(), Vec::new()).and_then(|rules| {
-            match rules.classes == classes {
-                true => Ok(rules),
-                false => Err(count(classes)),
-            }
-        })
+        Self::from_ids(ids.chain(ignored).collect(), Vec::new())
     }
 
     /// Creates rules by which the value 0 is ignored and the values from 1 to `classes` are the

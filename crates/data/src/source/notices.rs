@@ -58,7 +58,7 @@ impl Named {
     fn list(&self) -> String {
         let named = self.first.iter().map(|(name, reason)| format!("{name} ({reason})"));
         let mut parts: Vec<String> = named.collect();
-        let more = self.count - self.first.len() as u64;
+        let more = self.count.saturating_sub(self.first.len() as u64);
         if more > 0 {
             parts.push(format!("and {more} more"));
         }

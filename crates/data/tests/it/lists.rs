@@ -6,7 +6,7 @@ use data::SourceKind;
 use data::source::Named;
 use tempfile::tempdir;
 
-use crate::support::{auto, labels, names, picture, refused, write, write_picture};
+use crate::support::{auto, config, labels, names, picture, refused, write, write_picture};
 
 #[test]
 fn lists_of_all_three_kinds() {
@@ -64,6 +64,10 @@ fn broken_lists_name_file_and_line() {
         write(&at(file), text);
         refused(SourceKind::Auto, &at(file), parts);
     }
+    // Other columns of a line may be long.
+    let caption = "a".repeat(1 << 20);
+    write(&at("m.jsonl"), format!("{{\"path\": \"1.png\", \"caption\": \"{caption}\"}}\n"));
+    assert_eq!(data::open(&config(SourceKind::Auto, &at("m.jsonl"))).unwrap().len(), 1);
     write(&at("list.md"), "1.png");
     refused(SourceKind::List, &at("list.md"), &["list.md", ".jsonl"]);
 }

@@ -77,6 +77,14 @@ pub struct DepthConfig {
     pub seed: u64,
 }
 
+impl DepthConfig {
+    /// Returns these settings with fixed values for those that do not affect the trained head.
+    pub(super) fn of_training(&self) -> Self {
+        let default = Self::default();
+        Self { test_flip: default.test_flip, scored: default.scored, ..self.clone() }
+    }
+}
+
 impl Default for DepthConfig {
     /// Returns DINOv2's settings for NYU, with the last block.
     ///

@@ -44,7 +44,7 @@ pub fn state_file(
 ) -> Result<StateFile> {
     let seen = network.frozen.seen();
     let subject = format!("{fingerprint} {seen} {} {:?}", data.set.fingerprint(), data.indices());
-    StateFile::of(folder, "depth", &subject, config)
+    StateFile::of(folder, "depth", &subject, &config.of_training())
 }
 
 /// Trains a head on the features of random crops.

@@ -92,11 +92,12 @@ impl<'a> Fresh<'a> {
         if batch.indices.len() + batch.broken.len() != count {
             return Err(Error::LostImages { count });
         }
-        // An image that could be read earlier but cannot be read now is only left out.
-        let lost: BTreeSet<usize> = batch.broken.iter().map(|image| image.index).collect();
+        // An image that could be read earlier but cannot be read now is only left out. An image may
+        // occur twice in a batch, and be read once.
+        let mut read = batch.indices.iter().peekable();
         let images: Vec<i64> = uses
             .map(|number| passes.image(number))
-            .filter(|&image| !lost.contains(&self.indices[image]))
+            .filter(|&image| read.next_if(|&&index| index == self.indices[image]).is_some())
             .map(|image| image as i64)
             .collect();
         let vectors = compute(self.network, &batch.images, self.options, &self.wanted)?;

@@ -38,7 +38,7 @@ def read_metrics(
         return rows
     kept = ({k: v for k, v in row.items() if k in names} for row in rows)
     return [
-        {"step": row["step"], "epoch": row["epoch"], **values}
+        {**{key: row[key] for key in ("step", "epoch") if key in row}, **values}
         for row, values in zip(rows, kept)
         if values
     ]

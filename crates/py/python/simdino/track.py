@@ -124,10 +124,9 @@ def rows(
     future lines. Calls ``pause`` before each wait for them."""
     offset, number, last, identity = 0, 0, -1, None
     sent: set[str] = set()
-    ended = path.parent / "weights" / "teacher.safetensors"
     while True:
         # Checked before reading, so that all lines written before the weights are read.
-        final = not follow or ended.is_file()
+        final = not follow or has_ended(path.parent)
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             if identity != (status.st_dev, status.st_ino) or status.st_size < offset:
@@ -151,6 +150,15 @@ def rows(
             return
         pause()
         time.sleep(POLL_SECONDS)
+
+
+def has_ended(run: Path) -> bool:
+    """Returns whether a training has written its weights. Those of an earlier training, which is
+    being extended, are older than the lock that the present one has created."""
+    weights, lock = run / "weights" / "teacher.safetensors", run / ".lock"
+    if not weights.is_file():
+        return False
+    return not lock.is_file() or weights.stat().st_mtime_ns >= lock.stat().st_mtime_ns
 
 
 def values_of(row: dict[str, Any]) -> dict[str, float]:

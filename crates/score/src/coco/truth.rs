@@ -160,6 +160,20 @@ impl GroundTruth {
         Ok(truth)
     }
 
+    /// Returns the ground truth of only these of its images.
+    ///
+    /// # Errors
+    /// Returns [`Error::Entry`] if an image occurs twice.
+    ///
+    /// [`Error::Entry`]: crate::Error::Entry
+    pub fn of_images(&self, images: &[Image]) -> Result<Self> {
+        let ids: HashSet<&ImageId> = images.iter().map(|image| &image.id).collect();
+        let annotations =
+            self.annotations.iter().filter(|annotation| ids.contains(&annotation.image_id));
+        let (annotations, categories) = (annotations.cloned().collect(), self.categories.clone());
+        Self::new(self.name.clone(), images.to_vec(), categories, annotations)
+    }
+
     /// Writes the ground truth to a JSON file, which pycocotools and CutLER's training code can
     /// read.
     ///

@@ -192,10 +192,7 @@ fn mask(image: &IndexImage, object: u8, single: bool) -> Option<ObjectMask> {
 /// Finds the scored frames and the number of objects of a sequence.
 fn open(name: &str, truth: &Path, results: &Path, single: bool) -> Result<Sequence> {
     let (own, results) = (truth.join(name), results.join(name));
-    let mut frames = png_files(&own)?;
-    if frames.len() < 3 {
-        return Err(wrong(own, SequenceError::Short { frames: frames.len() }));
-    }
+    let mut frames = annotations(&own)?;
     if !results.is_dir() {
         let truth = truth.to_owned();
         return Err(wrong(results, SequenceError::MissingSequence { truth }));
@@ -213,8 +210,24 @@ fn open(name: &str, truth: &Path, results: &Path, single: bool) -> Result<Sequen
     Ok(Sequence { name: name.to_owned(), truth: own, results, frames, objects })
 }
 
-/// Returns the names of the folders that contain PNG files.
-fn sequence_names(folder: &Path) -> Result<Vec<String>> {
+/// Returns the names of the annotations of a sequence, in order.
+///
+/// # Errors
+/// Returns an error if the folder cannot be read, or has fewer than three PNG files: the first is
+/// given, and the last is not scored.
+pub fn annotations(sequence: &Path) -> Result<Vec<String>> {
+    let names = png_files(sequence)?;
+    match names.len() {
+        ..3 => Err(wrong(sequence, SequenceError::Short { frames: names.len() })),
+        _ => Ok(names),
+    }
+}
+
+/// Returns the names of the folders that contain PNG files, sorted.
+///
+/// # Errors
+/// Returns an error if a folder cannot be read, or there is no such folder.
+pub fn sequence_names(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for name in entries(folder)? {
         let path = folder.join(&name);

@@ -7,7 +7,7 @@ mod frame;
 mod mask;
 mod statistics;
 
-pub use folder::{Options, Report, SequenceObject, score};
+pub use folder::{Options, Report, SequenceObject, annotations, score, sequence_names};
 pub use frame::{FrameScore, score_frame};
 pub use mask::ObjectMask;
 pub use statistics::Statistics;

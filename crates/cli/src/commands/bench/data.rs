@@ -6,6 +6,7 @@ use std::sync::Arc;
 use data::DataConfig;
 use data::throughput;
 use serde_json::json;
+use simdino::RunConfig;
 
 use crate::config;
 use crate::console::answer;
@@ -44,9 +45,10 @@ pub fn run(args: &DataArgs) -> Result<()> {
             "--seconds: must be greater than 0 and at most 3600 (got {seconds})"
         )));
     }
-    let (augment, pixels) = config::augment(args.config.as_deref(), &args.overrides)?;
+    let RunConfig { augment, data, .. } =
+        config::for_crops(args.config.as_deref(), &args.overrides)?;
     let config = DataConfig { path: Some(args.path.clone()), ..DataConfig::default() };
-    let dataset = Arc::new(data::open(&config.with_pixels(pixels))?);
+    let dataset = Arc::new(data::open(&config.with_pixels(data.pixels()))?);
     let decode_only = throughput::decoding(&dataset, args.seconds)?;
     let mut rows = Vec::new();
     for &threads in &args.threads {

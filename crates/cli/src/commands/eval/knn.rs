@@ -72,8 +72,8 @@ pub fn run(args: &KnnArgs) -> Result<Outcome> {
     })
 }
 
-/// Measures a network. If the results are saved in the folder of its run and the run has no k-NN
-/// table yet, this table becomes that of the run.
+/// Measures a network. If this [is about a run](is_about_a_run) that measured no k-NN table at the
+/// end of its training, the table becomes that of the run.
 pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
     let mut config = KnnConfig { k: options.k.clone(), ..KnnConfig::default() };
     (config.temperature, config.device) = (options.temperature, task.opened.device);
@@ -81,12 +81,9 @@ pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
     let (trained, untrained) = (task.trained(&[LAST])?, task.untrained(&[LAST])?);
     let pixels = pixels(task)?;
     let seen = (task.extract.transform, task.extract.precision);
-    let table = KnnTable::new(of(&trained)?, of(&untrained)?, of(&pixels)?, seen);
-    let run = &task.opened.path;
-    if run.join("config.resolved.yaml").is_file()
-        && task.subject.networks.folder_of_results(run).as_ref() == Some(run)
-    {
-        results::update(run, |results| match results.has_table() {
+    let table = KnnTable::new(of(&trained)?, of(&untrained)?, of(&pixels)?, seen, false);
+    if is_about_a_run(task)? {
+        results::update(&task.opened.path, |results| match results.table_is_of_training() {
             true => Ok(()),
             false => results.set_table(&table),
         })?;
@@ -120,6 +117,22 @@ pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
     });
     let text = text(task, &table) + &few_shot_text(&few);
     Ok(Measured { records: vec![record], json, text })
+}
+
+/// Returns whether a measurement is about the final network of a run, with all images, and its
+/// results are saved in the folder of the run.
+fn is_about_a_run(task: &Task<'_>) -> Result<bool> {
+    let run = &task.opened.path;
+    if !run.join("config.resolved.yaml").is_file()
+        || task.subject.networks.folder_of_results(run).as_ref() != Some(run)
+        || task.subject.limits() != [None, None]
+    {
+        return Ok(false);
+    }
+    // A run in progress has no final weights, or, while it is extended, only those of before.
+    let newest = trainer::checkpoint::list(&run.join("checkpoints"))?.pop();
+    let later = newest.is_some_and(|(step, _)| step > task.opened.weights.step);
+    Ok(run.join("weights").is_dir() && !later)
 }
 
 /// Returns a sentence if there are classes with fewer than `shots` training images.

@@ -270,8 +270,9 @@ fn put(
     };
     if let Some(truth) = &set.truth {
         let detections = Detections::new("the masks".to_owned(), found.detections.clone())?;
+        let truth = truth.of_images(&found.images)?; // without those that could not be read
         for (name, kind) in &set.kinds {
-            let summary: Summary = evaluate(truth, &detections, &options(*kind))?;
+            let summary: Summary = evaluate(&truth, &detections, &options(*kind))?;
             score(&format!("{name} ap"), summary.ap);
             score(&format!("{name} ap50"), summary.ap50);
             score(&format!("{name} ap75"), summary.ap75);

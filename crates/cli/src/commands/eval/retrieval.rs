@@ -2,7 +2,7 @@
 //! of a copy.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use data::loader::BrokenImage;
 use eval::record::{DataUsed, Metrics, Record};
@@ -284,11 +284,7 @@ fn copies(
         true => None,
         false => {
             let (learned, missing) = of(whiten)?;
-            let rows = (0..whiten.len())
-                .filter(|index| !missing.contains(index))
-                .map(|index| index as i64);
-            let rows = tch::Tensor::from_slice(&rows.collect::<Vec<_>>());
-            Some(Whitening::learn(&learned.features.index_select(0, &rows))?)
+            Some(Whitening::learn(&without(&learned.features, &missing))?)
         }
     };
     let white = |features: tch::Tensor| match &whitening {
@@ -296,13 +292,20 @@ fn copies(
         None => Ok(features),
     };
     let (database, missing) = of(&[copydays.originals.as_slice(), distractors].concat())?;
-    let groups = groups_of(&copydays.originals, &missing, distractors.len());
-    // Broken images have zero features, which must remain zero after whitening.
-    let database = without(&white(database.features)?, &missing);
+    let database = white(without(&database.features, &missing))?;
+    let groups = copydays.originals.iter().map(|path| group_of(path));
+    let groups = groups.chain(std::iter::repeat_n(None, distractors.len())).enumerate();
+    let groups = groups.filter(|(index, _)| !missing.contains(index)).map(|(_, group)| group);
+    let groups: Vec<Option<String>> = groups.collect();
     let (mut scores, mut kinds) = (Metrics::new(), BTreeMap::<String, Vec<f64>>::new());
     for block in &copydays.blocks {
         let (queries, missing) = of(&block.files)?;
-        let query_groups = groups_of(&block.files, &missing, 0);
+        // A missing query does not count.
+        let group = |(index, path): (usize, &PathBuf)| match missing.contains(&index) {
+            true => None,
+            false => group_of(path),
+        };
+        let query_groups: Vec<Option<String>> = block.files.iter().enumerate().map(group).collect();
         let queries = white(queries.features)?;
         let score = score_block(&block.name, [&queries, &database], &query_groups, &groups)?;
         let kind = block.name.split('/').next().unwrap_or_default().to_owned();
@@ -315,25 +318,8 @@ fn copies(
     Ok((scores, notes(&broken)))
 }
 
-/// Returns the group of each image: `None` for missing images and for the distractors that follow.
-fn groups_of(
-    files: &[PathBuf],
-    missing: &HashSet<usize>,
-    distractors: usize,
-) -> Vec<Option<String>> {
-    let group = |(index, path): (usize, &PathBuf)| {
-        let path: &Path = path;
-        (!missing.contains(&index)).then(|| group_of(path)).flatten()
-    };
-    let groups = files.iter().enumerate().map(group);
-    groups.chain(std::iter::repeat_n(None, distractors)).collect()
-}
-
-/// Returns a copy of the features with zeros for missing images.
+/// Returns the features `[n, D]` without the rows of missing images.
 fn without(features: &tch::Tensor, missing: &HashSet<usize>) -> tch::Tensor {
-    let features = features.copy();
-    missing.iter().for_each(|&index| {
-        let _ = features.get(index as i64).zero_();
-    });
-    features
+    let rows = (0..features.size()[0]).filter(|&row| !missing.contains(&(row as usize)));
+    features.index_select(0, &tch::Tensor::from_slice(&rows.collect::<Vec<_>>()))
 }

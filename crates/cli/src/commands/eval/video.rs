@@ -1,6 +1,8 @@
 //! `simdino eval video`: video object segmentation without training, from the objects of the first
 //! frame.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -91,25 +93,10 @@ struct Sequence {
 
 /// Returns the sequences of the list, or else of the ground truth sorted by name.
 fn sequences(args: &VideoArgs) -> Result<Vec<Sequence>> {
-    if let Some(list) = &args.sequences {
-        let names = davis_sequences(list)?;
-        return names.into_iter().map(|name| sequence(args, name)).collect();
-    }
-    let entries = fs::read_dir(&args.truth);
-    let entries =
-        entries.context(|| format!("{}: cannot read the folder", args.truth.display()))?;
-    let mut names: Vec<String> = entries
-        .filter_map(std::result::Result::ok)
-        .filter(|entry| entry.path().is_dir())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    if names.is_empty() {
-        return Err(Failure::failed(format!(
-            "{}: expected one folder of PNG files per sequence",
-            args.truth.display()
-        )));
-    }
+    let names = match &args.sequences {
+        Some(list) => davis_sequences(list)?,
+        None => davis::sequence_names(&args.truth)?,
+    };
     names.into_iter().map(|name| sequence(args, name)).collect()
 }
 
@@ -131,6 +118,18 @@ fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
         Some(frame) => annotation(frame),
         None => return Err(Failure::failed(format!("{}: no frames found", folder.display()))),
     };
+    let stems: HashSet<&OsStr> = frames.iter().filter_map(|frame| frame.file_stem()).collect();
+    let truth = davis::annotations(&args.truth.join(&name))?;
+    let truth: Vec<PathBuf> = truth.iter().map(|file| args.truth.join(&name).join(file)).collect();
+    if let Some(alone) =
+        truth.iter().find(|path| path.file_stem().is_none_or(|stem| !stems.contains(stem)))
+    {
+        return Err(Failure::failed(format!(
+            "{}: annotates no frame in {}",
+            alone.display(),
+            folder.display()
+        )));
+    }
     let mut first = IndexImage::read(&path)?;
     let single = args.single_object;
     let number = |id: &mut u8| match *id {
@@ -150,7 +149,6 @@ fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
         };
         return Err(Failure::failed(format!("{}: contains no object{hint}", path.display())));
     }
-    let truth = frames.iter().map(annotation).filter(|path| path.is_file()).collect();
     Ok(Sequence { name, frames, truth, first })
 }
 

@@ -38,7 +38,9 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Failure::usage("--self-check can only be used with `simdino inspect env`"));
     }
     let path = Path::new(&args.what);
-    if !path.exists() && !args.what.contains('*') {
+    // Patterns and addresses of shards are not files.
+    let is_pattern = args.what.contains(['*', '{']) || args.what.contains("://");
+    if !path.exists() && !is_pattern {
         return Err(Failure::failed(format!("{}: no such file or folder", path.display())));
     }
     print(args, &files::inspect(path)?)

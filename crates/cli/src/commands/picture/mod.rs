@@ -13,6 +13,7 @@ use data::decode::PixelFormat;
 use data::source::{List, is_image};
 use data::{DataConfig, Dataset};
 use eval::pictures::crop_sheet;
+use simdino::RunConfig;
 
 use self::out::png;
 use crate::config;
@@ -84,13 +85,10 @@ fn crops(args: &CropsArgs) -> Result<()> {
         )));
     }
     png(&args.out)?;
-    let (augment, pixels) = config::augment(args.config.as_deref(), &args.overrides)?;
-    let seed = match &args.config {
-        Some(file) => config::load_unchecked(file, &args.overrides)?.config.run.seed,
-        None => 0,
-    };
-    let (dataset, rows) = rows(&args.path, args.rows, pixels)?;
-    let sheet = crop_sheet(&dataset, &rows, &augment, seed)?;
+    let RunConfig { augment, data, run, .. } =
+        config::for_crops(args.config.as_deref(), &args.overrides)?;
+    let (dataset, rows) = rows(&args.path, args.rows, data.pixels())?;
+    let sheet = crop_sheet(&dataset, &rows, &augment, run.seed)?;
     save(&sheet, &args.out)?;
     answer(&format!(
         "{}: {} rows; from left to right: the image, 2 global crops of {} pixels, {} local crops \

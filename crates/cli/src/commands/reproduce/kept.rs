@@ -93,7 +93,7 @@ impl Kept {
     }
 
     /// Adds the lines of a measure to the table. They replace earlier ones unless `only_new`, for a
-    /// call that lacks the weights or data that the earlier lines were measured with. The table is
+    /// call that failed, or lacks the weights or data that the earlier lines were measured with. The table is
     /// sorted in the order of `rows`, which are all rows of the paper.
     pub fn put_lines(&mut self, new: &[Line], only_new: bool, rows: &[Row]) {
         let same =

@@ -71,14 +71,16 @@ pub fn all(rows: &[Row], measures: &dyn Fn(&Measure) -> bool, task: &Task<'_>) -
     }
     let (mut found, mut complete): (Vec<Line>, bool) = (Vec::new(), true);
     for (row, measure) in pairs {
-        let here = task.here(row, measure, &mut kept).unwrap_or_else(|failure| {
+        let here = task.here(row, measure, &mut kept);
+        let measured = here.is_ok() && task.is_at_hand(row, measure);
+        let here = here.unwrap_or_else(|failure| {
             let why = failure.lines().join("; ");
             note(&format!("warning: {}, {}: {why}", row.name, measure.name));
             complete = false;
             Here { but: Some(format!("failed: {why}")), ..Here::default() }
         });
         let new: Vec<Line> = lines(row, measure, &here).collect();
-        kept.put_lines(&new, !task.is_at_hand(row, measure), &paper);
+        kept.put_lines(&new, !measured, &paper);
         found.extend(new);
         // Save now, because the next measurement may take hours.
         kept.write()?;

@@ -12,10 +12,11 @@ use super::rows::Rows;
 use super::table::Table;
 use crate::error::{Error, Result};
 
-/// Maximum length of a line or a path, in bytes: far above any real path, and too small to fill the
+/// Maximum length of a path, and of a line of a `.txt` list, in bytes: far above any real path, and too small to fill the
 /// memory.
 const MAX_LINE_BYTES: usize = 64 << 10;
-/// Maximum length of a line of a table, in bytes; columns other than the path may contain anything.
+/// Maximum length of a line of a table or a `.jsonl` list, in bytes; columns other than the path may
+/// contain anything.
 const MAX_ROW_BYTES: usize = 16 << 20;
 /// Number of characters of a line that a message shows.
 const SHOWN: usize = 120;
@@ -56,7 +57,7 @@ pub(super) fn read(path: &Path, format: Format) -> Result<Table> {
 /// a file has the lossily converted name.
 fn text_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<()> {
     let mut first = true;
-    each_line(path, reader, |number, line| {
+    each_line(path, reader, MAX_LINE_BYTES, |number, line| {
         let line = String::from_utf8_lossy(line);
         let is_header = || columns::find(&[&*line]).is_some() && !is_file(path, &line);
         if !(std::mem::take(&mut first) && is_header()) {
@@ -67,10 +68,13 @@ fn text_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<(
 
 fn json_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<()> {
     let mut first = true;
-    each_line(path, reader, |number, line| {
+    each_line(path, reader, MAX_ROW_BYTES, |number, line| {
         // Invalid UTF-8 makes a label unreadable, but not a path.
         let is_text = std::str::from_utf8(line).is_ok();
         match json::row(&String::from_utf8_lossy(line)) {
+            Ok(row) if row.file.len() > MAX_LINE_BYTES => {
+                rows.lose(number, format!("the path is too long ({} bytes)", row.file.len()));
+            }
             Ok(row) => {
                 let label = match (&row.label, is_text) {
                     (Ok(Some(_)), false) => Err("not valid UTF-8".into()),
@@ -93,16 +97,18 @@ fn is_file(list: &Path, file: &str) -> bool {
     list.parent().unwrap_or(Path::new("")).join(file).is_file()
 }
 
-/// Calls `row` for every non-empty line, with its number, from 1, and its trimmed bytes.
+/// Calls `row` for every non-empty line, with its number, from 1, and its trimmed bytes. A line may
+/// have up to `most` bytes.
 fn each_line(
     path: &Path,
     mut reader: impl BufRead,
+    most: usize,
     mut row: impl FnMut(usize, &[u8]),
 ) -> Result<()> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        let mut limited = std::io::Read::take(&mut reader, MAX_LINE_BYTES as u64 + 1);
+        let mut limited = std::io::Read::take(&mut reader, most as u64 + 1);
         let read = limited.read_until(b'\n', &mut line).map_err(|source| Error::Io {
             action: "read",
             path: path.into(),
@@ -111,8 +117,8 @@ fn each_line(
         if read == 0 {
             break;
         }
-        if read > MAX_LINE_BYTES {
-            let problem = format!("longer than {MAX_LINE_BYTES} bytes: is this a list of images?");
+        if read > most {
+            let problem = format!("longer than {most} bytes: is this a list of images?");
             return Err(Error::List { path: path.into(), line: number, problem });
         }
         let text = line.trim_ascii();

@@ -112,6 +112,20 @@ const CROP: u32 = 512;
 const STRIDE: u32 = 341;
 
 impl LinearConfig {
+    /// Returns these settings with fixed values for those that do not affect the trained head.
+    pub(super) fn of_training(&self) -> Self {
+        let recipe = Self::of(self.recipe);
+        Self {
+            // Cached features are those of windows.
+            stride: if self.cached { self.stride } else { recipe.stride },
+            averaged: recipe.averaged,
+            test_scales: recipe.test_scales,
+            test_flip: recipe.test_flip,
+            cache_gb: recipe.cache_gb,
+            ..self.clone()
+        }
+    }
+
     /// Returns the published settings of a recipe.
     ///
     /// # Source

@@ -40,7 +40,7 @@ impl StateFile {
         let images =
             format!("{} {:?} {:?}", data.set.fingerprint(), data.set.rules(), data.indices());
         let subject = format!("{fingerprint} {} {images}", network.frozen.seen());
-        Self::of(folder, "segment", &subject, config)
+        Self::of(folder, "segment", &subject, &config.of_training())
     }
 
     /// Returns the state file `PROTOCOL-ID.safetensors` in `folder` for a training of `subject`,

@@ -6,9 +6,7 @@ use eval::discovery::{Found, mask_row};
 use eval::pictures::Row;
 use eval::retrieval::images_in;
 use objects::{Grid, Mask};
-use score::coco::{
-    Annotation, Detections, GroundTruth, Image, Kind, Options, Segmentation, evaluate,
-};
+use score::coco::{Detections, GroundTruth, Image, Kind, Options, Segmentation, evaluate};
 
 use crate::console::note;
 use crate::failure::{Failure, Result};
@@ -55,15 +53,7 @@ impl ImageSet {
             check_header(&file, image)?;
             files.push(file);
         }
-        let shown =
-            |annotation: &&Annotation| listed.iter().any(|image| image.id == annotation.image_id);
-        let annotations = if listed.len() < truth.images().len() {
-            truth.annotations().iter().filter(shown).cloned().collect()
-        } else {
-            truth.annotations().to_vec()
-        };
-        let (name, categories) = (truth.name().to_owned(), truth.categories().to_vec());
-        let truth = GroundTruth::new(name, listed.clone(), categories, annotations)?;
+        let truth = truth.of_images(&listed)?;
         let kinds = comparable(&truth)?;
         Ok(Self { files, listed: Some(listed), truth: Some(truth), kinds })
     }
