@@ -14,7 +14,7 @@ use tch::{Device, Tensor};
 pub use self::config::LearnerConfig;
 use self::finite::{read, sizes};
 use self::gathered::Gathered;
-use self::parameters::{copies, tracked, trainable, update_ratio};
+use self::parameters::{copies, restore, running_statistics, tracked, trainable, update_ratio};
 use crate::branch::Branch;
 use crate::clip::Clip;
 use crate::config::Precision;
@@ -45,6 +45,8 @@ pub struct Learner {
     trainable: Vec<Tensor>,
     /// Matrices whose updates are measured.
     tracked: Vec<Tensor>,
+    /// Those of batch norm in the heads of both networks; every forward pass changes them.
+    running_statistics: Vec<Tensor>,
     gradients: Gradients,
     recorder: Recorder,
     processes: Processes,
@@ -90,6 +92,7 @@ impl Learner {
             optimizer: Optimizer::new(&named, depth, &config.optim),
             loss_scale: (config.precision == Precision::Fp16).then(GradScaler::default),
             tracked: tracked(&named, depth),
+            running_statistics: running_statistics([&student, &teacher]),
             gradients: Gradients::new(&processes, &named)?,
             recorder: Recorder::new(
                 config.records_graphs() && matches!(processes, Processes::Single),
@@ -203,7 +206,12 @@ impl Learner {
     ) -> Result<StepResult> {
         self.gradients.clear()?;
         if self.config.geometry.accumulate() > 1 || self.config.head.use_bn {
-            return self.watched(request, next_views);
+            let before = copies(&self.running_statistics);
+            let result = self.watched(request, next_views);
+            if !matches!(result, Ok(StepResult::Done(_))) {
+                restore(&self.running_statistics, &before);
+            }
+            return result;
         }
         let views = next_views()?;
         if let Some(result) = self.unwatched(request, &views)? {

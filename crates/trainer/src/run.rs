@@ -72,6 +72,9 @@ pub trait Observer {
     /// Saves the names of the images of a step that ends the run, because it and those before it
     /// were not finite. Returns the path of the file.
     fn lost(&mut self, step: u64, images: &[String]) -> Result<PathBuf>;
+    /// Writes all records to disk, before a checkpoint is written: a run that continues from it does
+    /// not repeat the steps before.
+    fn sync(&mut self) -> Result<()>;
     /// Receives the path of a checkpoint that was written.
     fn checkpoint(&mut self, path: &Path) -> Result<()>;
     /// Returns whether the run should stop after this step.
@@ -335,6 +338,7 @@ fn save(
         settings: job.settings.clone(),
         probes_missing: at.probes_missing,
     };
+    observer.sync()?;
     let path = checkpoint::save(&job.checkpoints, learner, &state, job.train.keep_checkpoints)?;
     observer.checkpoint(&path)
 }

@@ -108,10 +108,11 @@ impl Observer for RunObserver {
         Ok(self.lost.clone())
     }
 
+    fn sync(&mut self) -> Result<()> {
+        self.sinks.iter_mut().try_for_each(|sink| sink.sync())
+    }
+
     fn checkpoint(&mut self, path: &Path) -> Result<()> {
-        for sink in &mut self.sinks {
-            sink.sync()?;
-        }
         self.console.note(&format!("checkpoint {}", path.display()));
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Lists checkpoints, and removes or sets aside those that a run no longer needs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,26 +17,36 @@ pub fn name_of(step: u64) -> String {
 
 /// Lists the complete checkpoints in `dir` with their steps, oldest first.
 ///
+/// One that a save was about to replace when the program was killed is listed under its temporary
+/// name, unless there is another one of its step.
+///
 /// # Errors
 /// Returns an error if the folder exists and cannot be read.
 pub fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     if !dir.exists() {
         return Ok(Vec::new());
     }
-    let mut found = Vec::new();
+    let (mut found, mut replaced) = (BTreeMap::new(), Vec::new());
     for entry in fs::read_dir(dir).map_err(Error::io(dir, "list the folder"))? {
         let path = entry.map_err(Error::io(dir, "list the folder"))?.path();
-        let step = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.strip_prefix("step-"))
-            .and_then(|digits| digits.parse().ok());
-        if let Some(step) = step {
-            found.push((step, path));
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(step) = step_of(name) {
+            found.insert(step, path);
+        } else if let Some(step) =
+            name.strip_prefix('.').and_then(|name| step_of(name.strip_suffix(".replaced")?))
+        {
+            replaced.push((step, path));
         }
     }
-    found.sort();
-    Ok(found)
+    for (step, path) in replaced {
+        found.entry(step).or_insert(path);
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Returns the step in the name of a checkpoint.
+fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix("step-")?.parse().ok()
 }
 
 /// Moves any checkpoints in `dir` after `step` to a new folder in it, which is returned; `latest`
@@ -78,11 +89,11 @@ pub(super) fn keep_newest(dir: &Path, keep: usize) -> Result<()> {
         fs::remove_dir_all(path).map_err(Error::io(path, "remove the old checkpoint"))?;
     }
     for entry in fs::read_dir(dir).map_err(Error::io(dir, "list the folder"))?.flatten() {
-        let name = entry.file_name();
+        let (name, path) = (entry.file_name(), entry.path());
         let name = name.to_string_lossy();
+        let is_kept = checkpoints[surplus..].iter().any(|(_, kept)| *kept == path);
         let left = [".partial", ".replaced"].iter().any(|end| name.ends_with(end));
-        if name.starts_with(".step-") && left {
-            let path = entry.path();
+        if name.starts_with(".step-") && left && !is_kept {
             fs::remove_dir_all(&path)
                 .map_err(Error::io(&path, "remove what a save has left behind"))?;
         }
@@ -132,5 +143,23 @@ mod tests {
         assert_eq!(steps, [2, 10]);
         assert!(left.iter().all(|name| !dir.path().join(name).exists()));
         assert!(dir.path().join("x").exists(), "foreign files stay");
+    }
+
+    #[test]
+    fn a_checkpoint_that_was_moved_away_when_the_program_was_killed_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in [".step-00000010.replaced", ".step-00000010.partial", "step-00000005"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        let moved = (10, at(".step-00000010.replaced"));
+        assert_eq!(list(dir.path()).unwrap().last(), Some(&moved));
+        keep_newest(dir.path(), 1).unwrap();
+        assert_eq!(list(dir.path()).unwrap(), [moved]);
+        // The run writes the checkpoint again.
+        fs::create_dir(at("step-00000010")).unwrap();
+        keep_newest(dir.path(), 1).unwrap();
+        assert_eq!(list(dir.path()).unwrap(), [(10, at("step-00000010"))]);
+        assert!(!at(".step-00000010.replaced").exists());
     }
 }

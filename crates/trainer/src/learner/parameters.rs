@@ -22,6 +22,23 @@ pub(super) fn tracked(named: &[(String, Tensor)], depth: i64) -> Vec<Tensor> {
     found.map(|(_, matrix)| matrix.shallow_clone()).collect()
 }
 
+/// Returns the running means and variances of batch norm in these networks.
+pub(super) fn running_statistics(sides: [&Branch; 2]) -> Vec<Tensor> {
+    let named = sides.into_iter().flat_map(Branch::named);
+    let is_statistic =
+        |name: &str| ["running_mean", "running_var"].iter().any(|of| name.ends_with(of));
+    named.filter(|(name, _)| is_statistic(name)).map(|(_, tensor)| tensor).collect()
+}
+
+/// Gives tensors the values of their [`copies`].
+pub(super) fn restore(tensors: &[Tensor], copies: &[Tensor]) {
+    tch::no_grad(|| {
+        for (tensor, copy) in tensors.iter().zip(copies) {
+            tensor.shallow_clone().copy_(copy);
+        }
+    });
+}
+
 pub(super) fn copies(tensors: &[Tensor]) -> Vec<Tensor> {
     tensors.iter().map(|tensor| tensor.detach().copy()).collect()
 }

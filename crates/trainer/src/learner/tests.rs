@@ -119,6 +119,13 @@ fn spoiled(config: &Config, spoil: impl Fn(&mut Learner, &mut Views)) -> Skipped
     }
 }
 
+/// Returns a config whose heads have running statistics, which each forward pass changes.
+fn with_batch_norm() -> Config {
+    let mut config = config(Method::SimDino);
+    config.head.use_bn = true;
+    config
+}
+
 fn infinite(branch: &Branch) {
     let named = branch.named().into_iter();
     let mut found = named.filter(|(name, _)| name == "backbone.norm.bias");
@@ -129,7 +136,7 @@ fn infinite(branch: &Branch) {
 #[test]
 fn features_that_are_not_finite_change_nothing_and_are_named() {
     let _alone = alone();
-    for (_, config) in configs() {
+    for (_, config) in configs().into_iter().chain([("batch norm", with_batch_norm())]) {
         let skipped = spoiled(&config, |_, views| {
             let _ = views.global.get(3).fill_(f64::NAN);
         });
@@ -139,6 +146,19 @@ fn features_that_are_not_finite_change_nothing_and_are_named() {
         let skipped = spoiled(&config, |learner, _| infinite(&learner.teacher));
         assert_eq!(skipped.what, "the teacher's features are not finite");
     }
+}
+
+#[test]
+fn a_step_whose_images_do_not_arrive_changes_nothing() {
+    let _alone = alone();
+    let mut config = with_batch_norm();
+    config.geometry = config.geometry.accumulated(2).unwrap();
+    let mut learner = learner(&config);
+    let (before, mut first) = (state(&learner), Some(views(&config, 0)));
+    let mut next = || first.take().ok_or(Error::Data(data::Error::Interrupted));
+    let result = learner.step(&request(0, false), &mut next);
+    assert!(matches!(result, Err(Error::Data(data::Error::Interrupted))) && first.is_none());
+    assert_same(&before, &state(&learner));
 }
 
 #[test]
@@ -298,9 +318,7 @@ fn a_step_does_not_wait_on_its_way() {
     let geometry = config(Method::SimDino).geometry.accumulated(2).unwrap();
     let mut accumulate = config(Method::SimDino);
     accumulate.geometry = geometry;
-    let mut batch_norm = config(Method::SimDino);
-    batch_norm.head.use_bn = true;
-    for config in [accumulate, batch_norm] {
+    for config in [accumulate, with_batch_norm()] {
         assert!(waits(&config) > 0, "a step that looks at its features does wait");
     }
 }
