@@ -24,12 +24,14 @@ pub(crate) const MOST_LINES: usize = 4;
 const MAX_POINTS: usize = 300;
 
 /// One line of a chart.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Series {
     /// Name in the legend.
     pub name: String,
     /// Points (x, y) in ascending order of x. A non-finite y leaves a gap in the line.
     pub points: Vec<(f64, f64)>,
+    /// Vertical bars (x, lowest y, highest y), such as the range of several runs.
+    pub ranges: Vec<(f64, f64, f64)>,
 }
 
 /// One chart.
@@ -51,6 +53,8 @@ pub struct Chart {
     pub from_zero: bool,
     /// Whether the x values are base-2 logarithms; the ticks are then labeled with `2^x`.
     pub x_is_log2: bool,
+    /// Ticks of the x axis; empty for round values.
+    pub x_ticks: Vec<f64>,
 }
 
 /// Colors and line styles of a standalone drawing, which match the style sheet of the page.
@@ -116,7 +120,8 @@ impl Chart {
         let guides = self.guides.iter().map(|(_, y)| *y);
         let band = self.band.into_iter().flat_map(|(low, high)| [low, high]);
         let zero = self.from_zero.then_some(0.0);
-        let ys = points().map(|p| p.1).chain(guides).chain(band).chain(zero);
+        let ranges = series.iter().flat_map(|s| &s.ranges).flat_map(|r| [r.1, r.2]);
+        let ys = points().map(|p| p.1).chain(ranges).chain(guides).chain(band).chain(zero);
         // Guides need a larger margin, for their names.
         let mut y = Scale::around(ys, if self.guides.is_empty() { 0.06 } else { 0.1 });
         if self.from_zero {
@@ -131,7 +136,11 @@ impl Chart {
     }
 
     fn drawing(&self, series: &[Series], plot: &Plot) -> String {
-        let mut svg = plot.axes(&self.x_label);
+        let ticks = match self.x_ticks.as_slice() {
+            [] => plot.x.ticks(6),
+            ticks => ticks.iter().map(|&x| (x, number(x))).collect(),
+        };
+        let mut svg = plot.axes(&self.x_label, ticks);
         if let Some(band) = self.band {
             plot.band(&mut svg, band);
         }
@@ -187,7 +196,7 @@ impl Plot {
         HEIGHT - BOTTOM - self.y.place(y) * (HEIGHT - TOP - BOTTOM)
     }
 
-    fn axes(&self, x_label: &str) -> String {
+    fn axes(&self, x_label: &str, x_ticks: Vec<(f64, String)>) -> String {
         let mut svg = String::new();
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         for (value, label) in self.y.ticks(6) {
@@ -200,7 +209,7 @@ impl Plot {
                 y + 4.0
             );
         }
-        for (value, label) in self.x.ticks(6) {
+        for (value, label) in x_ticks {
             let x = self.left(value);
             let label = if self.x_is_log2 { number(value.exp2()) } else { label };
             // The last label must not extend beyond the drawing.
@@ -282,15 +291,23 @@ impl Plot {
             pen_down = y.is_finite();
         }
         let _ = writeln!(svg, "<path class=\"line s{index}\" d=\"{path}\"/>");
+        for &(x, low, high) in &series.ranges {
+            let (x, bottom, top) = (self.left(x), self.top(low), self.top(high));
+            let _ = writeln!(
+                svg,
+                "<path class=\"range s{index}\" d=\"M{x:.1} {bottom:.1}V{top:.1}\"/>"
+            );
+        }
     }
 
     /// Returns the data that the page's script needs to show the values under the pointer, as JSON.
     fn data(&self, series: &[Series]) -> String {
+        let of_x = |x: f64| number(if self.x_is_log2 { x.exp2() } else { x });
         let lines: Vec<_> = series
             .iter()
             .map(|s| {
                 let points = s.points.iter().filter(|p| p.1.is_finite());
-                points.map(|&(x, y)| json!([round(self.left(x)), number(y), number(x)])).collect()
+                points.map(|&(x, y)| json!([round(self.left(x)), number(y), of_x(x)])).collect()
             })
             .map(serde_json::Value::Array)
             .collect();
@@ -316,7 +333,7 @@ fn thinned(series: &Series) -> Series {
     if let (Some(last), Some(newest)) = (points.last_mut(), series.points.last()) {
         *last = *newest;
     }
-    Series { name: series.name.clone(), points }
+    Series { points, ..series.clone() }
 }
 
 #[cfg(test)]
@@ -326,7 +343,7 @@ mod tests {
     fn chart(points: Vec<(f64, f64)>) -> Chart {
         Chart {
             title: "A < B".into(),
-            series: vec![Series { name: "x & y".into(), points }],
+            series: vec![Series { name: "x & y".into(), points, ..Series::default() }],
             ..Chart::default()
         }
     }

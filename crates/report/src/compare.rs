@@ -51,7 +51,7 @@ fn curves(runs: &[Run]) -> String {
             .iter()
             .map(|run| {
                 let points = points(run, key).into_iter().map(|(x, y)| (x, factor * y));
-                Series { name: run.name.clone(), points: points.collect() }
+                Series { name: run.name.clone(), points: points.collect(), ..Series::default() }
             })
             .filter(|series| !series.points.is_empty())
             .collect();

@@ -88,7 +88,7 @@ fn percent_chart(run: &Run, key: &str) -> Chart {
     let points = points(run, key).into_iter().map(percent).collect();
     Chart {
         x_label: "epoch".into(),
-        series: vec![Series { name: "this network".into(), points }],
+        series: vec![Series { name: "this network".into(), points, ..Series::default() }],
         ..Chart::default()
     }
 }
@@ -192,7 +192,11 @@ fn memory(run: &Run) -> Chart {
 fn present(run: &Run, lines: &[(&str, &str)]) -> Vec<Series> {
     lines
         .iter()
-        .map(|&(name, key)| Series { name: name.into(), points: points(run, key) })
+        .map(|&(name, key)| Series {
+            name: name.into(),
+            points: points(run, key),
+            ..Series::default()
+        })
         .filter(|series| !series.points.is_empty())
         .collect()
 }
@@ -209,7 +213,11 @@ fn rate(run: &Run) -> Chart {
              evenly"
                 .into(),
         x_label: "epoch".into(),
-        series: vec![Series { name: "expansion".into(), points: points(run, "loss/expansion") }],
+        series: vec![Series {
+            name: "expansion".into(),
+            points: points(run, "loss/expansion"),
+            ..Series::default()
+        }],
         guides: guides
             .into_iter()
             .filter_map(|(name, value)| value.map(|value| (name.to_owned(), value)))
@@ -275,7 +283,7 @@ impl Plain {
             title: self.title.into(),
             note: self.note.into(),
             x_label: "epoch".into(),
-            series: vec![Series { name, points: points.collect() }],
+            series: vec![Series { name, points: points.collect(), ..Series::default() }],
             from_zero: self.from_zero,
             ..Chart::default()
         }

@@ -2,7 +2,7 @@
 
 mod row;
 
-use super::chart::{Chart, MOST_LINES, Series};
+use super::chart::{Chart, MOST_LINES, Series, svg_of};
 use super::heat::{Cell, HeatMap};
 use super::markup::{escape, section, table};
 use super::scale::{fixed, percent};
@@ -37,18 +37,22 @@ pub struct Study {
 impl Study {
     /// Renders the study as one self-contained HTML page.
     pub fn html(&self) -> String {
+        let charts: String = self.charts().iter().filter_map(Chart::to_html).collect();
         let parts = [
             self.header(),
             section("methods", "Methods", &self.worst_and_best()),
-            section(
-                "axes",
-                "Each setting",
-                &format!("<div class=\"charts\">{}</div>", self.lines()),
-            ),
-            section("maps", "Pairs of settings", &self.maps()),
+            section("axes", "Each setting", &format!("<div class=\"charts\">{charts}</div>")),
+            self.maps()
+                .map_or_else(String::new, |maps| section("maps", "Pairs of settings", &maps)),
             section("runs", "All runs", &self.table()),
         ];
         document(&self.name, &parts.concat())
+    }
+
+    /// Draws the charts of the page as one SVG image; `None` if there is nothing to draw.
+    pub fn svg(&self) -> Option<String> {
+        let charts = self.charts();
+        (!charts.is_empty()).then(|| svg_of(&charts))
     }
 
     fn header(&self) -> String {
@@ -125,10 +129,11 @@ impl Study {
         html
     }
 
-    /// Draws charts of the k-NN accuracy over each axis of positive numbers, and over the training.
-    fn lines(&self) -> String {
+    /// Returns charts of the k-NN accuracy over each axis of positive numbers, and over the
+    /// training.
+    fn charts(&self) -> Vec<Chart> {
         let over_axes = self.axes.iter().filter_map(|axis| self.chart_of(axis));
-        over_axes.chain(self.training()).filter_map(|chart| chart.to_html()).collect()
+        over_axes.chain(self.training()).collect()
     }
 
     fn chart_of(&self, axis: &str) -> Option<Chart> {
@@ -141,17 +146,30 @@ impl Study {
         let series = self.methods().into_iter().take(MOST_LINES).map(|method| {
             let at = |(value, x): (&&str, &f64)| {
                 let rows = self.done(method).filter(|row| row.value(axis) == Some(value));
-                Some((x.log2(), Spread::of(rows.filter_map(|row| row.knn))?.mean))
+                let knn = Spread::of(rows.filter_map(|row| row.knn.map(|knn| 100.0 * knn)))?;
+                Some((x.log2(), knn))
             };
-            let points = values.iter().zip(&numbers).filter_map(at).collect();
-            Series { name: method.to_owned(), points }
+            let found: Vec<(f64, Spread)> = values.iter().zip(&numbers).filter_map(at).collect();
+            Series {
+                name: method.to_owned(),
+                points: found.iter().map(|(x, knn)| (*x, knn.mean)).collect(),
+                ranges: found.iter().map(|(x, knn)| (*x, knn.least, knn.most)).collect(),
+            }
         });
-        Some(Chart {
+        let series: Vec<Series> = series.filter(|series| !series.points.is_empty()).collect();
+        // More labels would overlap.
+        let ticks = if numbers.len() <= 6 {
+            numbers.iter().map(|x| x.log2()).collect()
+        } else {
+            Vec::new()
+        };
+        (!series.is_empty()).then(|| Chart {
             title: format!("k-NN by {axis}"),
-            note: "accuracy, mean over all other settings and seeds".into(),
+            note: "accuracy (%), mean and range over all other settings and seeds".into(),
             x_label: axis.to_owned(),
-            series: series.filter(|series| !series.points.is_empty()).collect(),
+            series,
             x_is_log2: true,
+            x_ticks: ticks,
             ..Chart::default()
         })
     }
@@ -165,28 +183,32 @@ impl Study {
                     let inside = |&&(x, _): &&(f64, f64)| x >= low && x < high;
                     Spread::of(row.curve.iter().filter(inside).map(|p| p.1)).map(|knn| knn.mean)
                 });
-                Some((i as f64 / STEPS as f64, Spread::of(near)?.mean))
+                Some((i as f64 / STEPS as f64, 100.0 * Spread::of(near)?.mean))
             };
-            Series { name: method.to_owned(), points: (0..=STEPS).filter_map(at).collect() }
+            let points = (0..=STEPS).filter_map(at).collect();
+            Series { name: method.to_owned(), points, ..Series::default() }
         });
-        let series: Vec<Series> = series.filter(|series| series.points.len() > 1).collect();
+        let series: Vec<Series> = series.filter(|series| series.points.len() > 2).collect();
         (!series.is_empty()).then(|| Chart {
             title: "k-NN during training".into(),
-            note: "accuracy, mean over all settings and seeds".into(),
+            note: "accuracy (%), mean over all settings and seeds".into(),
             x_label: "fraction of training".into(),
             series,
             ..Chart::default()
         })
     }
 
-    /// Draws a heat map for each method and each pair of axes.
-    fn maps(&self) -> String {
+    /// Draws a heat map for each method and each pair of axes; `None` if there is no pair.
+    fn maps(&self) -> Option<String> {
         let axes: Vec<&str> = self
             .axes
             .iter()
             .map(String::as_str)
             .filter(|axis| self.values(axis).len() > 1)
             .collect();
+        if axes.len() < 2 {
+            return None;
+        }
         let mut html = String::from(
             "<p>Each cell shows the mean k-NN accuracy and, below it, the worst; orange cells \
              contain a collapsed run.</p>\n",
@@ -198,7 +220,7 @@ impl Study {
                 html += &format!("<div class=\"charts\">{maps}</div>\n<p></p>\n");
             }
         }
-        html
+        Some(html)
     }
 
     fn map(&self, method: &str, x: &str, y: &str) -> Option<String> {
@@ -320,69 +342,4 @@ fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(method: &str, batch: &str, lr: &str, knn: f64, collapsed: bool) -> Row {
-        Row {
-            run: format!("{method}_{batch}_{lr}"),
-            method: method.into(),
-            cell: vec![("batch".into(), batch.into()), ("lr".into(), lr.into())],
-            status: "done".into(),
-            knn: Some(knn),
-            collapsed: Some(collapsed),
-            curve: vec![(0.0, 0.1), (1.0, knn)],
-            ..Row::default()
-        }
-    }
-
-    #[test]
-    fn a_page_has_means_spreads_maps_and_every_run() {
-        let failed = Row {
-            run: "broken".into(),
-            method: "b".into(),
-            status: "failed".into(),
-            message: "no <images>".into(),
-            ..Row::default()
-        };
-        let study = Study {
-            name: "a & b".into(),
-            axes: vec!["batch".into(), "lr".into()],
-            rows: vec![
-                row("a", "16", "0.1", 0.4, false),
-                row("a", "16", "1", 0.6, false),
-                Row { miou: Some(0.123), ..row("a", "64", "0.1", 0.5, true) },
-                failed,
-            ],
-        };
-        let page = study.html();
-        assert!(page.contains("<title>a &amp; b</title>"));
-        assert!(page.contains("50.0% ± 10.0"), "mean and deviation of .4, .5 and .6");
-        assert!(page.contains("66.7%"), "the worst against the best");
-        assert!(page.contains("1/1 collapsed") && page.contains("var(--c2)"), "the collapsed cell");
-        assert!(page.contains("failed: no &lt;images&gt;"));
-        assert!(page.contains("mIoU") && page.contains("12.3%"), "a probe has a column");
-        assert!(!page.contains("logistic"), "another has none");
-        assert!(page.contains("k-NN by batch") && page.contains("k-NN during training"));
-        assert_eq!(study.values("batch"), ["16", "64"]);
-        assert!(!page.contains("NaN"));
-    }
-
-    #[test]
-    fn collapsed_runs_without_an_accuracy_count() {
-        let fallen = |batch| Row { knn: None, ..row("a", batch, "1", 0.0, true) };
-        let rows = vec![row("a", "16", "1", 0.4, true), fallen("16"), fallen("64")];
-        let rows = [rows, vec![row("a", "64", "0.1", 0.5, false)]].concat();
-        let axes = vec!["batch".into(), "lr".into()];
-        let page = Study { name: "x".into(), axes, rows }.html();
-        assert!(page.contains("2/2 collapsed") && page.contains("1/1 collapsed"), "{page}");
-    }
-
-    #[test]
-    fn a_study_without_results_is_a_page_too() {
-        let axes = vec!["head.prototypes".into()];
-        let page = Study { name: "x".into(), axes, ..Study::default() }.html();
-        assert!(page.contains("0 runs") && !page.contains("NaN"));
-        assert!(!page.contains("<th>head.prototypes"), "a table without a row");
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Writes the files of a study: `study.csv`, `study.json`, and `study.html`.
+//! Writes the files of a study: `study.csv`, `study.json`, `study.html`, and `study.svg`.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ const NUMBERS: [Column; 13] = [
     ("probe_rank", |row| row.probe_rank),
 ];
 
-/// Writes the three files into the folder `out`.
+/// Writes the files into the folder `out`; `study.svg` only if there is something to draw.
 ///
 /// # Errors
 /// Returns an error if a file cannot be written.
@@ -40,7 +40,7 @@ pub fn write(out: &Path, name: &str, grid: &Grid, rows: &[Row]) -> Result<()> {
         ("study.json", format!("{json:#}\n")),
         ("study.html", study.html()),
     ];
-    for (file, text) in files {
+    for (file, text) in files.into_iter().chain(study.svg().map(|drawing| ("study.svg", drawing))) {
         let path = out.join(file);
         write_atomic(&path, text.as_bytes())
             .context(|| format!("{}: cannot write the file", path.display()))?;

@@ -73,7 +73,7 @@ impl Study {
                 let scale = self.measure(kind, n, d)?;
                 points.push(((n as f64).log2(), scale.norm / scale.bound));
             }
-            shares.push(Series { name: kind.name().into(), points });
+            shares.push(Series { name: kind.name().into(), points, ..Series::default() });
         }
         Ok(shares)
     }
@@ -90,7 +90,7 @@ impl Study {
             code.push(((size as f64).log2(), by_code));
             theorem.push(((size as f64).log2(), by_theorem));
         }
-        let series = |name: &str, points| Series { name: name.into(), points };
+        let series = |name: &str, points| Series { name: name.into(), points, ..Series::default() };
         Ok(vec![series("gamma: code", code), series("gamma: theorem", theorem)])
     }
 }

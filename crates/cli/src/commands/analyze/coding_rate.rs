@@ -124,7 +124,11 @@ fn chart(spectrum: &[f64]) -> Chart {
         title: "Spectrum".into(),
         note: "log10 of the share of the energy in each direction".into(),
         x_label: "direction, strongest first".into(),
-        series: vec![Series { name: "log10(share)".into(), points: points(&log) }],
+        series: vec![Series {
+            name: "log10(share)".into(),
+            points: points(&log),
+            ..Series::default()
+        }],
         ..Chart::default()
     }
 }
