@@ -262,6 +262,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_settings_of_the_training_identify_a_head() {
+        let mut cached = LinearConfig::of(Recipe::Dinov3);
+        cached.cached = true;
+        for config in [LinearConfig::of(Recipe::Dinov3), cached] {
+            let mut tested = config.clone();
+            tested.test_flip = !config.test_flip;
+            (tested.test_scales, tested.cache_gb) = (vec![0.5, 1.0], 1.0);
+            assert_eq!(tested.of_training(), config.of_training());
+            tested.stride = 16;
+            assert_eq!(tested.of_training() == config.of_training(), !config.cached);
+            tested.lr = 0.5;
+            assert_ne!(tested.of_training(), config.of_training());
+        }
+    }
+
+    #[test]
     fn learning_rates_rise_and_fall() {
         let config = LinearConfig::of(Recipe::Dinov3);
         assert!((config.lr_at(0) - 1e-9).abs() < 1e-12);
