@@ -191,5 +191,13 @@ fn a_dry_run_leaves_no_trace() {
     let bench = Bench::new();
     let text = bench.ok(&["train", "tiny.yaml", "--dry-run"]);
     assert!(text.contains("80 images") && text.contains("10 with 16 images each"), "{text}");
+    assert!(text.contains("runs/tiny, from the beginning"), "{text}");
     assert!(!bench.path("runs").exists());
+    let said = bench.fails(1, &["train", "tiny.yaml", "--dry-run", "--resume", "sometimes"]);
+    assert!(said.contains("sometimes does not exist"), "{said}");
+    bench.ok(&["train", "tiny.yaml", "train.stop_after=3"]);
+    let text = bench.ok(&["train", "tiny.yaml", "--dry-run"]);
+    assert!(text.contains("runs/tiny already holds a run"), "{text}");
+    let text = bench.ok(&["train", "tiny.yaml", "--dry-run", "--resume", "auto"]);
+    assert!(text.contains("continued from runs/tiny/checkpoints/step-00000003"), "{text}");
 }

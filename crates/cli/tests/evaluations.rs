@@ -111,7 +111,8 @@ fn all_protocols_share_features_and_the_report_shows_them() {
     let again: Value = serde_json::from_str(again.lines().last().unwrap()).unwrap();
     assert_eq!(again["results"]["trained"]["heads"].as_array().unwrap().len(), 8);
     assert!(again["top1"].as_f64().unwrap() > 0.2, "{again}");
-    let holdout = [&linear[..], &more, &SETS, &["--holdout", "--no-untrained", "--fresh"]].concat();
+    let holdout =
+        [&linear[..], &more, &SETS, &["--holdout", "--skip-untrained", "--fresh"]].concat();
     ok(&bench, &holdout);
     let found = records(&folder.join("results.json"));
     let linear: Vec<&Value> = found

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{Bench, final_state, kill_at, lines};
+use common::{Bench, final_state, kill_at, lines, stderr};
 
 /// For each method: the overrides that it needs besides the small config, and the metrics that it
 /// logs.
@@ -94,6 +94,12 @@ fn weights_that_are_lost_are_never_saved() {
     let bench = Bench::new();
     let message = bench.fails(1, &as_words(&arguments("simdino", "lost", &LOSES_ITSELF)));
     assert!(message.contains("weights are not finite after step 3"), "{message}");
+    // Weights that are finite, but give features that are not, are an end with a warning.
+    let large =
+        ["train", "tiny.yaml", "run.name=large", "optim.base_lr=1e8", "optim.warmup_epochs=0"];
+    let output =
+        bench.run(&[&large[..], &["train.stop_after=3", "train.checkpoint_every=3"]].concat());
+    assert!(stderr(&output).contains("steps were skipped"), "{}", stderr(&output));
     assert!(
         !bench.path("runs/lost/checkpoints").exists(),
         "the first would have been after step 3"

@@ -32,7 +32,10 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     let bench = Bench::new();
     fs::write(bench.path("grid.yaml"), GRID).unwrap();
     // The dry run names what will fail.
-    let listed = bench.ok(&["study", "grid.yaml", "--dry-run"]);
+    let output = bench.run(&["study", "grid.yaml", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("invalid runs: 8 of 12"), "{}", stderr(&output));
+    let listed = String::from_utf8_lossy(&output.stdout);
     for line in listed.lines() {
         assert_eq!(line.contains("invalid: "), !line.starts_with("held"), "{line}");
         assert_eq!(line.contains("nowhere: "), line.starts_with("wrong"), "{line}");
@@ -57,7 +60,14 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     let page = fs::read_to_string(bench.path("runs/grid/study.html")).unwrap();
     assert!(page.contains("k-NN by train.batch_size") && !page.contains("NaN"));
 
-    // Finished runs are not repeated.
+    // Finished runs are not repeated, and those beyond the first stay in the table.
+    bench.ok(&["study", "grid.yaml", "--first", "1"]);
+    let done = |rows: &[Value]| rows.iter().filter(|row| row["status"] == "done").count();
+    assert_eq!((rows(&bench).len(), done(&rows(&bench))), (12, done(&first)));
+    assert_eq!(bench.run(&["study", "grid.yaml", "--first", "0"]).status.code(), Some(2));
+    let said =
+        bench.fails(2, &["study", "grid.yaml", "--out", "runs/grid/runs/held_batch_size=8_seed=0"]);
+    assert!(said.contains("holds a training run"), "{said}");
     let output = bench.run(&["study", "grid.yaml", "--jobs", "4"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && !said.contains("held_batch"), "{said}");
@@ -90,7 +100,8 @@ fn runs_of_one_name_with_different_settings_are_refused() {
         )
     };
     fs::write(bench.path("same.yaml"), grid(2)).unwrap();
-    assert_eq!(bench.ok(&["study", "same.yaml", "--dry-run"]).lines().count(), 1);
+    let listed = bench.run(&["study", "same.yaml", "--dry-run"]).stdout;
+    assert_eq!(String::from_utf8(listed).unwrap().lines().count(), 1);
     fs::write(bench.path("other.yaml"), grid(4)).unwrap();
     let message = bench.fails(2, &["study", "other.yaml", "--dry-run"]);
     assert!(
@@ -108,7 +119,9 @@ fn a_budget_ends_a_study_that_can_go_on() {
     bench.ok(&["study", "grid.yaml", "--budget", "0"]);
     assert!(rows(&bench).iter().all(|row| row["status"] == "not started"));
     bench.ok(&["study", "grid.yaml", "--first", "1"]);
-    assert_eq!((rows(&bench).len(), &rows(&bench)[0]["status"]), (1, &"done".into()));
+    let status: Vec<Value> = rows(&bench).into_iter().map(|row| row["status"].clone()).collect();
+    assert_eq!(status[0], "done");
+    assert!(status[1..].iter().all(|status| *status == "not started") && status.len() == 12);
 }
 
 #[test]
@@ -191,7 +204,12 @@ fn the_prepared_studies_are_valid() {
     let mut studies = 0;
     for file in fs::read_dir(folder).unwrap() {
         let file = file.unwrap().path();
-        bench.ok(&["study", file.to_str().unwrap(), "--dry-run"]);
+        // There are no images here.
+        let output = bench.run(&["study", file.to_str().unwrap(), "--dry-run"]);
+        let listed = String::from_utf8_lossy(&output.stdout);
+        let mut invalid = listed.lines().filter_map(|line| line.split_once("invalid: "));
+        assert!(invalid.all(|(_, why)| why.ends_with(": no such file or folder")), "{listed}");
+        assert!(!listed.is_empty(), "{}", stderr(&output));
         studies += 1;
     }
     assert!(studies > 0);

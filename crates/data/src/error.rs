@@ -180,14 +180,17 @@ pub enum Error {
     },
     /// More images are broken than `data.max_bad_fraction` allows.
     #[error(
-        "{broken} of the first {read} images read are broken, more than data.max_bad_fraction = \
-         {max_bad_fraction} allows; the first is {first} ({reason}): `simdino data check` lists \
+        "{broken} of the first {read} images read are broken{again}, more than \
+         data.max_bad_fraction = {max_bad_fraction} allows; the first is {first} ({reason}): `simdino data check` lists \
          all of them; repair or remove them, or raise data.max_bad_fraction",
-        first = printable(.first)
+        first = printable(.first),
+        again = if files == broken { String::new() } else { format!(" (different ones: {files})") }
     )]
     TooManyBroken {
-        /// Broken images.
+        /// Broken images, each as often as it was read.
         broken: usize,
+        /// Different ones among them.
+        files: usize,
         /// Images read.
         read: usize,
         /// The limit, as a fraction.

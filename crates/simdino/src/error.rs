@@ -15,7 +15,7 @@ pub enum Error {
     /// This machine does not have the device of the config.
     #[error(
         "device '{name}' is not available (CUDA devices found by libtorch: {count}); use the CPU \
-         (run.device=cpu or --device cpu), or a libtorch built for CUDA"
+         (run.device=cpu or --device cpu), or a machine with a GPU and a libtorch built for CUDA"
     )]
     NoDevice {
         /// The device that the config requests.

@@ -88,6 +88,8 @@ pub enum Outcome {
     Finished,
     /// The run stopped early on request, with a checkpoint of its last complete step.
     Stopped,
+    /// The run stopped on request before its first step, without a checkpoint.
+    NotBegun,
 }
 
 /// Trains from `start` to the end of the plan.
@@ -110,7 +112,7 @@ pub fn run(
     if (start == 0 || probes_missing)
         && !meter.pause(|| probe(job, learner, start, observer, probes))?
     {
-        return stopped_at_start(start);
+        return Ok(if start == 0 { Outcome::NotBegun } else { Outcome::Stopped });
     }
     for step in start..plan.last_step {
         let done = step + 1;
@@ -149,6 +151,13 @@ pub fn run(
             return Ok(Outcome::Stopped);
         }
     }
+    if skips.in_a_row > 0 {
+        observer.warning(&format!(
+            "the last {} steps were skipped, so the network has not learned from them and may be \
+             useless: see the warnings above, and lower optim.base_lr if losses were not finite",
+            skips.in_a_row
+        ));
+    }
     if job.writes() {
         checkpoint::export_teacher(&job.weights, learner, plan.last_step)?;
     }
@@ -170,15 +179,6 @@ fn warn_of_graph(learner: &mut Learner, observer: &mut dyn Observer) {
         observer.warning(&format!(
             "cannot record a CUDA graph, so operations are launched one by one: {problem}"
         ));
-    }
-}
-
-/// Ends a run that was asked to stop during the probes that it begins with. The run has changed
-/// nothing, so the next one can start from the same checkpoint, if there is one.
-fn stopped_at_start(step: u64) -> Result<Outcome> {
-    match step {
-        0 => Err(data::Error::Interrupted.into()),
-        _ => Ok(Outcome::Stopped),
     }
 }
 
@@ -226,7 +226,10 @@ fn interrupted(
     observer.warning(
         "asked to stop while waiting for the images of the next step: not waiting any longer",
     );
-    if done.end == 0 || !job.writes() {
+    if done.end == 0 {
+        return Ok(Outcome::NotBegun);
+    }
+    if !job.writes() {
         return Err(data::Error::Interrupted.into());
     }
     // A run that has completed no step is still at the checkpoint that it started from.

@@ -2,6 +2,7 @@
 //! page.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ pub struct Args {
     budget: Option<u32>,
     /// Execute only the first N runs
     #[arg(long, value_name = "N")]
-    first: Option<usize>,
+    first: Option<NonZeroUsize>,
     /// Print and check all runs and their settings, without executing any
     #[arg(long)]
     dry_run: bool,
@@ -49,20 +50,32 @@ pub fn run(args: &Args) -> Result<()> {
         .map_err(|error| Failure::usage(format!("{shown}: cannot read the grid file: {error}")))?;
     let document =
         config::read_yaml(&text).map_err(|what| Failure::usage(format!("{shown}: {what}")))?;
-    let mut grid = Grid::read(&document, &shown)?;
-    grid.runs.truncate(args.first.unwrap_or(usize::MAX));
-    if args.dry_run {
-        return list(&grid);
-    }
-    check_first(&grid)?;
+    let grid = Grid::read(&document, &shown)?;
+    let first = args.first.map_or(grid.runs.len(), NonZeroUsize::get).min(grid.runs.len());
     let name = args.grid.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&name));
+    if out.join("config.resolved.yaml").exists() {
+        return Err(Failure::usage(format!(
+            "{} holds a training run: choose another folder with --out",
+            out.display()
+        )));
+    }
+    if args.dry_run {
+        return list(&grid, &out, first);
+    }
+    check_first(&grid)?;
     fs::create_dir_all(&out).context(|| format!("cannot create {}", out.display()))?;
     let until = args.budget.map(|s| Instant::now() + Duration::from_secs(s.into()));
-    let options =
-        Options { out: out.clone(), jobs: args.jobs.into(), until, stop: StopFlag::listen()? };
-    let total = grid.runs.len();
-    note(&format!("study {name}: {total} runs in {}", out.display()));
+    let options = Options {
+        out: out.clone(),
+        jobs: args.jobs.into(),
+        first,
+        until,
+        stop: StopFlag::listen()?,
+    };
+    let some =
+        if first < grid.runs.len() { format!("the first {first} of ") } else { String::new() };
+    note(&format!("study {name}: {some}{} runs in {}", grid.runs.len(), out.display()));
     let mut trouble = None;
     let runs::Made { rows, end } = runs::make(&grid, &options, &mut |rows, at| {
         note(&sentence(rows, at));
@@ -79,10 +92,12 @@ pub fn run(args: &Args) -> Result<()> {
             "stopped by a signal; run the same command again to continue the study ({})",
             out.display()
         ))),
-        false if rows.iter().all(|row| row.status == "failed") => Err(Failure::failed(format!(
-            "every run failed; {} gives the reasons, and the same command tries them again",
-            out.join("study.csv").display()
-        ))),
+        false if rows[..first].iter().all(|row| row.status == "failed") => {
+            Err(Failure::failed(format!(
+                "every run failed; {} gives the reasons, and the same command tries them again",
+                out.join("study.csv").display()
+            )))
+        }
         false => Ok(()),
     }
 }
@@ -95,17 +110,26 @@ fn check_first(grid: &Grid) -> Result<()> {
     }
 }
 
-fn list(grid: &Grid) -> Result<()> {
-    let (mut text, mut opened) = (String::new(), Vec::new());
-    for run in &grid.runs {
+/// Prints the first runs with their settings and what is wrong with them.
+///
+/// # Errors
+/// Returns an error if any is invalid, or was trained with other settings.
+fn list(grid: &Grid, out: &Path, first: usize) -> Result<()> {
+    let (mut text, mut opened, mut invalid) = (String::new(), Vec::new(), 0);
+    for run in &grid.runs[..first] {
         let problems = match config::load(&grid.base, &run.overrides) {
             Ok(loaded) => problem_of_images(&loaded.config.data, &mut opened),
             Err(failure) => Some(failure.lines().join("; ")),
         };
+        invalid += usize::from(problems.is_some());
         let problems = problems.map(|text| format!("  invalid: {text}")).unwrap_or_default();
         text += &format!("{}  {}{problems}\n", run.name, run.overrides.join(" "));
     }
-    answer(&text)
+    answer(&text)?;
+    if invalid > 0 {
+        return Err(Failure::usage(format!("invalid runs: {invalid} of {first}")));
+    }
+    runs::check_finished(grid, out)
 }
 
 /// Returns why images cannot be opened; `None` if they can. `opened` has the findings about images

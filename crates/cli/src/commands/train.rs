@@ -18,6 +18,7 @@ use crate::config::{Loaded, RunConfig};
 use crate::console::Console;
 use crate::failure::{Failure, Result};
 use crate::train::begin::{Begun, begin};
+use crate::train::continuation::Continuation;
 use crate::train::distributed::{self, DistributedContext};
 use crate::train::observer::{RunObserver, of_rank};
 use crate::train::probe::{self, Opened, Probes};
@@ -61,16 +62,17 @@ pub fn run(args: &Args) -> Result<()> {
     let begun = begin(&args.config, &args.overrides, args.processes.map(usize::from))?;
     let loaded = &begun.loaded;
     if args.dry_run {
-        return dry_run(args.processes, &begun);
+        return dry_run(args, &begun);
     }
     let distributed = DistributedContext::init(&loaded.config)?;
     run_with(args, &begun, &distributed).inspect_err(|failure| distributed.leave(failure))
 }
 
 /// Checks the run in all processes of the launcher, and prints the findings in the first one.
-fn dry_run(planned: Option<u16>, begun: &Begun) -> Result<()> {
-    let Begun { loaded, .. } = begun;
+fn dry_run(args: &Args, begun: &Begun) -> Result<()> {
+    let (planned, loaded) = (args.processes, &begun.loaded);
     let config = &loaded.config;
+    let run = Continuation::of(config, &args.resume)?;
     let launch = distributed::launch(config)?;
     let processes = planned.map_or(launch.size, usize::from);
     if planned.is_some() && launch.size > 1 {
@@ -86,12 +88,12 @@ fn dry_run(planned: Option<u16>, begun: &Begun) -> Result<()> {
     loaded.warnings.iter().for_each(|warning| console.warn(warning));
     let waits = config.run.timeout_s.min(DRY_RUN_WAITS_S);
     let distributed = DistributedContext::join(config, launch, waits)?;
-    dry_run_with(begun, &distributed, processes, &console)
+    dry_run_with((begun, &run), &distributed, processes, &console)
         .inspect_err(|failure| distributed.leave(failure))
 }
 
 fn dry_run_with(
-    begun: &Begun,
+    (begun, run): (&Begun, &Continuation),
     distributed: &DistributedContext,
     processes: usize,
     console: &Console,
@@ -103,7 +105,7 @@ fn dry_run_with(
     let opened = probe::open(config, &dataset, device, config.data.workers)?;
     say_notices(console, config, &dataset, &opened);
     if distributed.is_first() {
-        dry_run::print(config, &dataset, &plan, opened.probes.as_ref(), (device, &links))?;
+        dry_run::print((config, run), &dataset, &plan, opened.probes.as_ref(), (device, &links))?;
     }
     // The first process hosts the store that the others use, so it must not exit before them.
     Ok(distributed.processes.collective().barrier()?)
@@ -198,6 +200,11 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
     observer.finish()?;
     match outcome? {
         Outcome::Stopped => Err(stopped("after writing a checkpoint", &root)),
+        Outcome::NotBegun => Err(Failure::stopped(format!(
+            "stopped by a signal before the first step, so there is nothing to continue: start \
+             again ({})",
+            root.display()
+        ))),
         Outcome::Finished if stop.is_set() => {
             Err(stopped("after the last step, before the final results", &root))
         }

@@ -35,6 +35,8 @@ pub struct Options {
     pub out: PathBuf,
     /// Number of concurrent processes.
     pub jobs: usize,
+    /// Number of runs to execute, from the first.
+    pub first: usize,
     /// When to stop; `None` to execute all runs.
     pub until: Option<Instant>,
     /// Set if a signal asks to stop.
@@ -100,9 +102,10 @@ pub fn make(grid: &Grid, options: &Options, tell: &mut dyn FnMut(&[Row], usize))
         grid.runs.iter().map(|spec| outcome::row_of(spec, "not started")).collect();
     let mut waiting = Vec::new();
     for (at, spec) in grid.runs.iter().enumerate() {
-        match finished(grid, spec, options)? {
+        match finished(grid, spec, &options.out)? {
             Some(row) => rows[at] = row,
-            None => waiting.push(at),
+            None if at < options.first => waiting.push(at),
+            None => {}
         }
     }
     let mut running = Vec::new();
@@ -172,7 +175,7 @@ fn ended(
         };
         let run = running.remove(next);
         let spec = &grid.runs[run.at];
-        let folder = folder(options, spec);
+        let folder = folder(&options.out, spec);
         let seconds = earlier_seconds(&folder) + run.since.elapsed().as_secs_f64();
         rows[run.at] = outcome::row_of(spec, "unfinished");
         if status.code() == Some(STOPPED.into()) || status.code().is_none() && options.is_over() {
@@ -219,13 +222,21 @@ fn keep_seconds(folder: &Path, seconds: f64) -> Result<()> {
         .context(|| format!("cannot write {}", file.display()))
 }
 
+/// Checks that the runs in the folder `out` that are done have the settings that the grid has now.
+///
+/// # Errors
+/// Returns an error that names the first one that does not.
+pub fn check_finished(grid: &Grid, out: &Path) -> Result<()> {
+    grid.runs.iter().try_for_each(|spec| finished(grid, spec, out).map(|_| ()))
+}
+
 /// Returns the row of a run that is done; `None` if it is not.
 ///
 /// # Errors
 /// Returns an error if the file [`DONE`] is damaged, or if the run was made with settings other
 /// than those that it has now.
-fn finished(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Option<Row>> {
-    let path = folder(options, spec).join(DONE);
+fn finished(grid: &Grid, spec: &RunSpec, out: &Path) -> Result<Option<Row>> {
+    let path = folder(out, spec).join(DONE);
     let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
     let done: Done = serde_json::from_str(&text).context(|| path.display().to_string())?;
     if done.overrides != spec.overrides || done.base != grid.base {
@@ -294,8 +305,8 @@ fn stop_all(running: &mut [Running]) {
     }
 }
 
-fn folder(options: &Options, spec: &RunSpec) -> PathBuf {
-    options.out.join("runs").join(&spec.name)
+fn folder(out: &Path, spec: &RunSpec) -> PathBuf {
+    out.join("runs").join(&spec.name)
 }
 
 fn output_file(options: &Options, spec: &RunSpec) -> PathBuf {

@@ -8,6 +8,7 @@ use trainer::config::Precision;
 use trainer::plan::Plan;
 use trainer::processes::Processes;
 
+use super::continuation::Continuation;
 use super::links::Links;
 pub use super::links::links;
 use super::probe::{Probes, describe};
@@ -32,7 +33,7 @@ const ENOUGH: usize = 50;
 /// Returns an error if the network cannot be built, the weights of `init.from` do not fit, or more
 /// images are broken than `data.max_bad_fraction` allows.
 pub fn print(
-    config: &RunConfig,
+    (config, run): (&RunConfig, &Continuation),
     dataset: &Dataset,
     plan: &Plan,
     probes: Option<&Probes>,
@@ -40,7 +41,9 @@ pub fn print(
 ) -> Result<()> {
     // Building the network reports what cannot be built.
     let mut learner = assemble::learner(config, device, Processes::Single)?;
-    start::weights(&config.init, &mut learner, &Console::new())?;
+    if run.from.is_none() {
+        start::weights(&config.init, &mut learner, &Console::new())?;
+    }
     let first = dataset.image(0).map(|image| format!("{} x {}", image.width(), image.height()));
     let sample = Sample::read(dataset);
     let classes = match dataset.num_classes() {
@@ -49,6 +52,7 @@ pub fn print(
     };
     let data_path = config.data.describe();
     let lines = [
+        ("run", run.to_string()),
         ("data", format!("{data_path}: {} images, {classes}", dataset.len())),
         ("first image", first.unwrap_or_else(|error| format!("unreadable: {error}"))),
         ("images read", sample.in_words()),
@@ -132,7 +136,7 @@ impl Sample {
         }
         Err(Failure::failed(format!(
             "{} of the images that were read are broken, more than data.max_bad_fraction = \
-             {allowed} allows, so the run would stop: list them with `simdino data check {path}` \
+             {allowed} allows, so the run would stop once it has read {ENOUGH}: list them with `simdino data check {path}` \
              and repair or remove them, or raise data.max_bad_fraction",
             percent(share, 0)
         )))

@@ -2,6 +2,7 @@
 //! processes.
 
 pub mod begin;
+pub mod continuation;
 pub mod distributed;
 pub mod dry_run;
 pub mod environment;

@@ -70,6 +70,7 @@ impl Health {
             {
                 Err(Error::TooManyBroken {
                     broken: self.broken,
+                    files: self.reported.len(),
                     read: self.read,
                     max_bad_fraction: self.max_bad_fraction,
                     first: first.name.clone(),

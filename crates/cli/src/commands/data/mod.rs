@@ -80,7 +80,8 @@ fn synth(args: &SynthArgs) -> Result<()> {
     bar.finish_and_clear();
     let (dir, classes) = (args.dir.display(), data::synthetic::class_names().len());
     answer(&format!(
-        "wrote {} images of {classes} classes to {dir}/images and their masks to {dir}/masks\n",
+        "wrote {} images of {classes} classes to {dir}/images and their masks to {dir}/masks; to train \
+         on them, give the folder {dir}/images\n",
         args.count
     ))
 }

@@ -88,8 +88,8 @@ pub struct LinearOptions {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Do not measure the same network untrained, which takes as long again
-    #[arg(long)]
-    no_untrained: bool,
+    #[arg(long, alias = "no-untrained")]
+    skip_untrained: bool,
 }
 
 fn epoch_length(word: &str) -> std::result::Result<EpochLength, String> {
@@ -180,7 +180,7 @@ pub fn measure(options: &LinearOptions, task: &Task<'_>) -> Result<Measured> {
     let probe =
         |features: &[FeatureSet; 2], network| train(options, task, &config, features, network);
     let trained = probe(&task.trained(&parts)?, task.opened.network())?;
-    let untrained = if options.no_untrained {
+    let untrained = if options.skip_untrained {
         None
     } else {
         Some(probe(&task.untrained(&parts)?, task.untrained_network()?)?)

@@ -120,6 +120,12 @@ impl Subject {
             Ok(set)
         };
         let (train, test) = (open(&self.train)?, open(&self.test)?);
+        if train.fingerprint() == test.fingerprint() {
+            note(
+                "warning: the training images are also the test images, so these numbers do not show \
+                 what the network is worth",
+            );
+        }
         let folder = self.embedding.folder(&opened.path);
         let store = folder.map_or_else(FeatureStore::default, FeatureStore::in_folder);
         let trained = self.embed(opened.network(), [&train, &test], &extract, &store, wanted)?;

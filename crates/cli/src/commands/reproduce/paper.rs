@@ -28,7 +28,7 @@ macro_rules! linear {
             "--protocol",
             $protocol,
             "--fresh",
-            "--no-untrained",
+            "--skip-untrained",
         ]
     };
 }
