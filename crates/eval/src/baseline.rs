@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::features::{ExtractOptions, FeatureSet, collect};
-use crate::subset::spread;
+use crate::subset::evenly_spaced;
 
 /// Lower bound of the standard deviations that dimensions are divided by.
 const STD_MIN: f64 = 1e-6;
@@ -43,8 +43,9 @@ pub fn pixel_features(
     options: &PixelOptions,
 ) -> Result<(FeatureSet, FeatureSet)> {
     let [of_train, of_test] = options.limits;
-    let mut train = raw_pixels(train, spread(train.len(), of_train), options)?.not_empty()?;
-    let mut test = raw_pixels(test, spread(test.len(), of_test), options)?.not_empty()?;
+    let mut train =
+        raw_pixels(train, evenly_spaced(train.len(), of_train), options)?.not_empty()?;
+    let mut test = raw_pixels(test, evenly_spaced(test.len(), of_test), options)?.not_empty()?;
     standardize(&mut train, &mut test);
     Ok((train, test))
 }

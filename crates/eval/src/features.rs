@@ -14,7 +14,7 @@ use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::subset::spread;
+use crate::subset::evenly_spaced;
 
 /// A network that turns each image into one vector.
 pub trait FeatureExtractor {
@@ -197,7 +197,7 @@ pub fn extract_with_progress(
     options: &ExtractOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<FeatureSet> {
-    let chosen = spread(dataset.len(), options.limit);
+    let chosen = evenly_spaced(dataset.len(), options.limit);
     extract_chosen(dataset, chosen, extractor, options, progress)?.not_empty()
 }
 

@@ -36,7 +36,7 @@ impl<N: ?Sized> Frozen<'_, N> {
     }
 
     /// Returns a text that identifies how images are prepared; features change whenever it changes.
-    pub(crate) fn seen(&self) -> String {
+    pub(crate) fn preparation(&self) -> String {
         format!("{} {:?} {:?}", self.precision, self.normalize.mean, self.normalize.std)
     }
 

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::features::{ExtractOptions, FeatureExtractor, FeatureSet, extract_chosen};
 use crate::gather::{features, share};
 use crate::labeled::comparable;
-use crate::subset::spread;
+use crate::subset::evenly_spaced;
 
 /// A subset of a dataset's images, spread evenly over it.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct ImageSet {
 impl ImageSet {
     /// Chooses at most `limit` images of a dataset; `None` = all.
     pub fn new(dataset: Arc<Dataset>, limit: Option<usize>) -> Self {
-        let chosen = spread(dataset.len(), limit);
+        let chosen = evenly_spaced(dataset.len(), limit);
         Self { dataset, chosen }
     }
 

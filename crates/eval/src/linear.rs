@@ -29,7 +29,7 @@ pub use config::{EpochLength, HeadInput, HeadOptimizer, LinearConfig, RateScale,
 use fresh::Fresh;
 pub use fresh::FreshImages;
 use heads::{Heads, Layout};
-use order::Order;
+use order::StepPlan;
 pub use result::LinearResult;
 use state::{Best, State};
 
@@ -37,12 +37,12 @@ use state::{Best, State};
 const HELD_OUT: f64 = 0.1;
 
 /// Labeled images to measure heads on, with features on the device of the heads.
-struct Scored {
+struct TestSet {
     rows: Tensor,   // [n, F + 1]
     labels: Tensor, // [n]
 }
 
-impl Scored {
+impl TestSet {
     fn new(set: &Labeled, layout: Layout, device: Device) -> Self {
         let rows = layout.with_ones(&set.features).to_device(device);
         Self { rows, labels: set.label_tensor().to_device(device) }
@@ -74,12 +74,12 @@ pub struct LinearProbe<'a> {
     config: LinearConfig,
     heads: Heads,
     layout: Layout,
-    order: Order,
+    order: StepPlan,
     source: Source<'a>,
     /// Labels of the images that the heads learn from, `[n]`.
     labels: Tensor,
-    held_out: Option<Scored>,
-    test: Scored,
+    held_out: Option<TestSet>,
+    test: TestSet,
     best: Option<Best>,
     classes: usize,
     notes: Vec<String>,
@@ -132,12 +132,12 @@ impl<'a> LinearProbe<'a> {
             if chosen.labels.is_empty() || left.len() < 2 {
                 return Err(few());
             }
-            (kept, Some(Scored::new(&chosen, layout, device)))
+            (kept, Some(TestSet::new(&chosen, layout, device)))
         } else {
             (Tensor::arange(count, (Kind::Int64, Device::Cpu)), None)
         };
         let learners = learned.chosen(&kept)?;
-        let order = Order::new(config, learners.labels.len());
+        let order = StepPlan::new(config, learners.labels.len());
         let source = match fresh {
             Some(images) => Source::Fresh(Box::new(Fresh::new(images, train, &kept, config)?)),
             None => {
@@ -159,7 +159,7 @@ impl<'a> LinearProbe<'a> {
             source,
             labels: learners.label_tensor().to_device(device),
             held_out,
-            test: Scored::new(&asked, layout, device),
+            test: TestSet::new(&asked, layout, device),
             best: None,
             classes: all_classes.len(),
             notes,
@@ -179,7 +179,7 @@ impl<'a> LinearProbe<'a> {
         let (done, all) = self.progress();
         for step in done..all.min(done.saturating_add(steps)) {
             let Batch { rows, images, labels } = self.batch(step)?;
-            self.heads.step(&rows, images.as_ref(), &labels, self.order.share(step));
+            self.heads.step(&rows, images.as_ref(), &labels, self.order.rate_factor(step));
             let epoch_ends = (step + 1).is_multiple_of(self.order.epoch_steps);
             if step + 1 == all || (epoch_ends && self.config.reported == Reported::BestEpoch) {
                 self.measure((step + 1) / self.order.epoch_steps)?;
@@ -336,7 +336,7 @@ impl<'a> LinearProbe<'a> {
                     .to_owned(),
             );
         }
-        let share = |count: i64, set: &Scored| count as f64 / set.len() as f64;
+        let share = |count: i64, set: &TestSet| count as f64 / set.len() as f64;
         let (input, rate) = self.head(best.head);
         Ok(LinearResult {
             top1: share(best.test[0], &self.test),

@@ -176,7 +176,7 @@ impl Record {
     ///
     /// # Errors
     /// Returns an error if a libtorch operation fails.
-    pub fn spread(&mut self, features: &FeatureSet) -> Result<()> {
+    pub fn measure_rank(&mut self, features: &FeatureSet) -> Result<()> {
         let spread = Spread::of(&features.features)?;
         self.effective_rank = Some(spread.effective_rank);
         self.effective_dimension = Some(spread.effective_dimension);

@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result, unwritten};
 use crate::features::{ExtractOptions, FeaturePrecision, FeatureSet, to_input};
-use crate::subset::{SUBSET_VERSION, spread};
+use crate::subset::{SUBSET_VERSION, evenly_spaced};
 
 mod feature;
 mod fingerprint;
@@ -137,7 +137,7 @@ impl FeatureStore {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<ImageFeatures> {
         check(network.backbone, options, wanted)?;
-        let chosen = spread(dataset.len(), options.limit);
+        let chosen = evenly_spaced(dataset.len(), options.limit);
         let folder = self.folder_of(network, dataset, options)?;
         let parts = chosen.chunks(self.part_images).enumerate();
         let mut parts: Vec<Part> = parts

@@ -11,7 +11,7 @@ use super::head::resized;
 use super::score::Estimator;
 use crate::error::{Error, Result};
 use crate::segmentation::{read_each, threads};
-use crate::subset::spread;
+use crate::subset::evenly_spaced;
 
 /// Number of rows and of columns of the map.
 const CELLS: usize = 32;
@@ -32,7 +32,7 @@ impl MeanMap {
     /// Returns an error if no image is readable, or no depth is in range.
     pub fn new(data: &DepthData<'_>, config: &DepthConfig) -> Result<Self> {
         let indices = data.indices();
-        let some = spread(indices.len(), Some(MOST));
+        let some = evenly_spaced(indices.len(), Some(MOST));
         let indices: Vec<usize> = some.into_iter().map(|place| indices[place]).collect();
         let (mut sums, mut counts) = (vec![0.0; CELLS * CELLS], vec![0_u64; CELLS * CELLS]);
         let range = config.min_depth as f32..=config.max_depth as f32;

@@ -40,6 +40,6 @@ impl DepthData<'_> {
 
     /// Returns the indices of the images in use.
     fn indices(&self) -> Vec<usize> {
-        crate::subset::spread(self.set.len(), self.limit)
+        crate::subset::evenly_spaced(self.set.len(), self.limit)
     }
 }

@@ -42,7 +42,7 @@ pub fn state_file(
     data: &DepthData<'_>,
     config: &DepthConfig,
 ) -> Result<StateFile> {
-    let seen = network.frozen.seen();
+    let seen = network.frozen.preparation();
     let subject = format!("{fingerprint} {seen} {} {:?}", data.set.fingerprint(), data.indices());
     StateFile::of(folder, "depth", &subject, &config.of_training())
 }

@@ -10,7 +10,7 @@ use model::VisionTransformer;
 use tch::Tensor;
 
 use super::config::LinearConfig;
-use super::order::Order;
+use super::order::StepPlan;
 use crate::error::{Error, Result};
 use crate::features::{ExtractOptions, FeatureSet};
 use crate::order::Passes;
@@ -77,7 +77,7 @@ impl<'a> Fresh<'a> {
 
     /// Returns the features of a step, `[B, F]`, and the index of each row's image among those that
     /// the heads learn from.
-    pub(super) fn rows(&mut self, step: usize, order: &Order) -> Result<(Tensor, Vec<i64>)> {
+    pub(super) fn rows(&mut self, step: usize, order: &StepPlan) -> Result<(Tensor, Vec<i64>)> {
         let ahead = self.ahead.take().filter(|(next, ..)| *next == step);
         let (_, mut loader, mut passes) = match ahead {
             Some(ahead) => ahead,
@@ -109,7 +109,7 @@ impl<'a> Fresh<'a> {
     }
 
     /// Creates the loader of the batches from `step` to the end of its epoch.
-    fn loader(&self, step: usize, order: &Order) -> Result<EvalLoader> {
+    fn loader(&self, step: usize, order: &StepPlan) -> Result<EvalLoader> {
         let end = (step / order.epoch_steps + 1) * order.epoch_steps;
         let mut passes = order.sequence();
         let uses: Vec<(usize, u64)> = (step..end)

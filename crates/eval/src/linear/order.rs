@@ -9,7 +9,7 @@ use crate::order::Passes;
 
 /// The plan of a training, a pure function of the settings and the number of images.
 #[derive(Debug, Clone)]
-pub(super) struct Order {
+pub(super) struct StepPlan {
     images: usize,
     batch: usize,
     epochs: usize,
@@ -21,7 +21,7 @@ pub(super) struct Order {
     seed: u64,
 }
 
-impl Order {
+impl StepPlan {
     /// Creates the plan for `images` images, at least one.
     pub(super) fn new(config: &LinearConfig, images: usize) -> Self {
         let (epoch_steps, passes) = match config.epoch_length {
@@ -43,7 +43,7 @@ impl Order {
     }
 
     /// Returns the factor of the learning rate in a step: a cosine that ends at 0.
-    pub(super) fn share(&self, step: usize) -> f64 {
+    pub(super) fn rate_factor(&self, step: usize) -> f64 {
         let (at, of) = match self.rate_per_step {
             true => (step, self.steps()),
             false => (step / self.epoch_steps, self.epochs),
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_pass_has_every_image_once() {
         let config = LinearConfig { batch: 4, epochs: 3, ..LinearConfig::dino() };
-        let order = Order::new(&config, 10);
+        let order = StepPlan::new(&config, 10);
         assert_eq!((order.epoch_steps, order.steps()), (3, 9));
         let mut passes = order.sequence();
         let mut seen = Vec::new();
@@ -95,7 +95,7 @@ mod tests {
     fn an_endless_sequence_has_full_batches() {
         let epoch_length = EpochLength::Steps(5);
         let config = LinearConfig { batch: 4, epochs: 2, epoch_length, ..LinearConfig::dinov2() };
-        let order = Order::new(&config, 10);
+        let order = StepPlan::new(&config, 10);
         let mut passes = order.sequence();
         let uses: Vec<usize> = (0..order.steps()).flat_map(|step| order.uses(step)).collect();
         assert_eq!(uses, (0..40).collect::<Vec<_>>());
@@ -109,11 +109,11 @@ mod tests {
     #[test]
     fn the_rate_ends_at_zero() {
         let config = LinearConfig { batch: 5, epochs: 4, ..LinearConfig::dino() };
-        let by_epoch = Order::new(&config, 10);
-        assert_eq!(by_epoch.share(0), by_epoch.share(1));
-        assert!((by_epoch.share(4) - 0.5).abs() < 1e-15, "the third of four epochs");
-        let by_step = Order::new(&LinearConfig { rate_per_step: true, ..config }, 10);
-        assert!((by_step.share(4) - 0.5).abs() < 1e-15 && by_step.share(1) < 1.0);
-        assert!(by_step.share(7) < 0.04);
+        let by_epoch = StepPlan::new(&config, 10);
+        assert_eq!(by_epoch.rate_factor(0), by_epoch.rate_factor(1));
+        assert!((by_epoch.rate_factor(4) - 0.5).abs() < 1e-15, "the third of four epochs");
+        let by_step = StepPlan::new(&LinearConfig { rate_per_step: true, ..config }, 10);
+        assert!((by_step.rate_factor(4) - 0.5).abs() < 1e-15 && by_step.rate_factor(1) < 1.0);
+        assert!(by_step.rate_factor(7) < 0.04);
     }
 }

@@ -50,7 +50,7 @@ fn heads_learn_as_those_of_pytorch() {
     let file = fixture();
     let config = config(&file);
     let layout = Layout::of(&config.inputs, 5);
-    let order = Order::new(&config, 48);
+    let order = StepPlan::new(&config, 48);
     for (name, optimizer, scale) in [
         ("sgd", HeadOptimizer::Sgd { momentum: 0.9 }, 1.0),
         ("adamw", HeadOptimizer::AdamW { weight_decay: 0.01 }, 0.1),
@@ -71,7 +71,7 @@ fn heads_learn_as_those_of_pytorch() {
         for step in 0..order.steps() {
             let batch = file["batches"].get(step as i64);
             let labels = file["train_labels"].index_select(0, &batch);
-            heads.step(&rows.index_select(0, &batch), None, &labels, order.share(step));
+            heads.step(&rows.index_select(0, &batch), None, &labels, order.rate_factor(step));
         }
         let state: BTreeMap<String, Tensor> = heads.tensors().into_iter().collect();
         for (i, &input) in config.inputs.iter().enumerate() {

@@ -83,7 +83,7 @@ impl DenseData<'_> {
 
     /// Returns the indices of the images in use.
     pub(super) fn indices(&self) -> Vec<usize> {
-        crate::subset::spread(self.set.len(), self.limit)
+        crate::subset::evenly_spaced(self.set.len(), self.limit)
     }
 
     /// Returns the number of decoding threads.
@@ -171,9 +171,9 @@ pub struct Evaluated {
 
 /// A callback for the index of an image in the set, the image with its labels, and its predicted
 /// classes.
-pub type Seen<'a> = dyn FnMut(usize, &DenseSample, &[u8]) -> Result<()> + 'a;
+pub type OnImage<'a> = dyn FnMut(usize, &DenseSample, &[u8]) -> Result<()> + 'a;
 
-/// Scores `segmenter` on a set. Calls `seen(index, sample, predicted)` for each image; labels and
+/// Scores `segmenter` on a set. Calls `on_image(index, sample, predicted)` for each image; labels and
 /// predictions have the size of the masks, and the image has its original size.
 ///
 /// # Errors
@@ -182,9 +182,9 @@ pub fn evaluate(
     data: &DenseData<'_>,
     segmenter: &dyn Segmenter,
     mask: MaskSize,
-    seen: &mut Seen<'_>,
+    on_image: &mut OnImage<'_>,
 ) -> Result<Evaluated> {
-    let (confusion, read) = counts(data, &data.indices(), segmenter, mask, seen)?;
+    let (confusion, read) = counts(data, &data.indices(), segmenter, mask, on_image)?;
     let read = read.not_empty()?;
     Ok(Evaluated { confusion, images: read.images, broken: read.broken })
 }
@@ -195,7 +195,7 @@ pub(super) fn counts(
     indices: &[usize],
     segmenter: &dyn Segmenter,
     mask: MaskSize,
-    seen: &mut Seen<'_>,
+    on_image: &mut OnImage<'_>,
 ) -> Result<(Confusion, ReadSet)> {
     let mut confusion = Confusion::new(data.set.rules().classes());
     let at_mask_size = |_, sample: DenseSample| {
@@ -207,7 +207,7 @@ pub(super) fn counts(
         let size = (sample.labels.width, sample.labels.height);
         let predicted = segmenter.segment(&sample.image, size)?;
         confusion.add(&sample.labels.ids, &predicted)?;
-        seen(indices[place], &sample, &predicted)
+        on_image(indices[place], &sample, &predicted)
     })?;
     Ok((confusion, read))
 }

@@ -22,7 +22,7 @@ mod shared;
 mod votes;
 
 pub use confusion::{ClassScore, Confusion, SegmentationScore};
-pub use evaluate::{DenseData, Evaluated, MaskSize, Seen, Segmenter, evaluate};
+pub use evaluate::{DenseData, Evaluated, MaskSize, OnImage, Segmenter, evaluate};
 pub(crate) use evaluate::{read_each, threads};
 pub use features::{DenseExtractor, DenseNetwork, Layers};
 pub(crate) use features::{image_of, resized};

@@ -232,7 +232,7 @@ impl Task<'_> {
             DataUsed::new("train", &self.subject.train, &self.train, train, Some(classes)),
             DataUsed::new("test", &self.subject.test, &self.test, test, None),
         ];
-        record.spread(&self.trained[0].side_by_side(&[LAST])?)?;
+        record.measure_rank(&self.trained[0].side_by_side(&[LAST])?)?;
         Ok(record)
     }
 

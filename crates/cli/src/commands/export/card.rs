@@ -102,7 +102,12 @@ fn results(card: &mut String, results: &Value) {
     if rows.is_empty() {
         return;
     }
-    card.push_str("## Evaluation\n\nTop-1 accuracy of weighted k-NN:\n\n");
+    let count = |key: &str| results["knn"][key].as_u64();
+    let images = match (count("num_train"), count("num_test")) {
+        (Some(train), Some(test)) => format!(", {train} training and {test} test images"),
+        _ => String::new(),
+    };
+    let _ = writeln!(card, "## Evaluation\n\nTop-1 accuracy of weighted k-NN{images}:\n");
     card.push_str("| k | this network | untrained | raw pixels |\n|---|---|---|---|\n");
     let (untrained, pixels) = (scores("untrained"), scores("pixels"));
     let cell = |row: Option<&Value>| {

@@ -8,7 +8,7 @@ use eval::pictures::{
     attention_rows, pca_rows,
 };
 
-use super::networks::{Images, Networks, Seen, Subject};
+use super::networks::{Images, Networks, SheetImages, Subject};
 use super::out::{png, save_sheet};
 use crate::console::{answer, note};
 use crate::failure::{Failure, Result};
@@ -152,7 +152,7 @@ fn sheet(
     images: &Images,
     networks: &Networks,
     out: &std::path::Path,
-    draw: &mut dyn FnMut(&Subject<'_>, &Seen) -> Result<Vec<Row>>,
+    draw: &mut dyn FnMut(&Subject<'_>, &SheetImages) -> Result<Vec<Row>>,
 ) -> Result<()> {
     let (mut rows, mut words) = (Vec::new(), Vec::new());
     networks.each(&mut |subject| {

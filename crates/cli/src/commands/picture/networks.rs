@@ -81,14 +81,14 @@ pub struct Images {
 }
 
 /// The images of a picture, as squares of the size that a network sees.
-pub struct Seen {
+pub struct SheetImages {
     dataset: Dataset,
     indices: Vec<usize>,
     /// Side of the square, in pixels.
     pub side: u32,
 }
 
-impl Seen {
+impl SheetImages {
     /// Returns the images as the input of the drawing functions.
     pub fn scene(&self) -> Scene<'_> {
         Scene { dataset: &self.dataset, indices: &self.indices, side: self.side }
@@ -111,7 +111,7 @@ impl Images {
     /// # Errors
     /// Returns an error if no image can be read, or if the side is not a multiple of the patch
     /// size.
-    pub fn open(&self, subject: &Subject<'_>) -> Result<Seen> {
+    pub fn open(&self, subject: &Subject<'_>) -> Result<SheetImages> {
         if !(1..=64).contains(&self.images) {
             return Err(Failure::usage(format!(
                 "--images: must be between 1 and 64 (got {})",
@@ -133,7 +133,7 @@ impl Images {
         if indices.is_empty() {
             return Err(nothing_readable(&self.data));
         }
-        Ok(Seen { dataset, indices, side })
+        Ok(SheetImages { dataset, indices, side })
     }
 }
 

@@ -39,7 +39,7 @@ impl StateFile {
     ) -> Result<Self> {
         let images =
             format!("{} {:?} {:?}", data.set.fingerprint(), data.set.rules(), data.indices());
-        let subject = format!("{fingerprint} {} {images}", network.frozen.seen());
+        let subject = format!("{fingerprint} {} {images}", network.frozen.preparation());
         Self::of(folder, "segment", &subject, &config.of_training())
     }
 
