@@ -46,19 +46,20 @@ impl GradScaler {
         Ok(torch_ext::foreach_mul_(grads, &vec![1.0 / self.factor; grads.len()])?)
     }
 
-    /// Updates the factor, given whether the gradients were finite. Returns `false` if they were
-    /// not, although the factor was already at its minimum and so was not the cause.
-    pub(crate) fn update(&mut self, finite: bool) -> bool {
-        if !finite {
-            let at_fault = self.factor > LEAST;
-            *self = Self { factor: (self.factor / 2.0).max(LEAST), good_steps: 0.0 };
-            return at_fault;
-        }
+    /// Counts a step with finite gradients, and doubles the factor after many of them.
+    pub(crate) fn count_step(&mut self) {
         self.good_steps += 1.0;
         if self.good_steps >= GROWTH_INTERVAL {
             *self = Self { factor: self.factor * 2.0, good_steps: 0.0 };
         }
-        true
+    }
+
+    /// Halves the factor after gradients that were not finite. Returns whether it may have been the
+    /// cause, which it is not at its minimum.
+    pub(crate) fn back_off(&mut self) -> bool {
+        let at_fault = self.factor > LEAST;
+        *self = Self { factor: (self.factor / 2.0).max(LEAST), good_steps: 0.0 };
+        at_fault
     }
 
     /// Returns the complete state for a checkpoint.
@@ -88,26 +89,26 @@ mod tests {
     #[test]
     fn halves_at_an_overflow_and_doubles_after_a_while() {
         let mut scale = GradScaler::default();
-        assert!(scale.update(false));
+        assert!(scale.back_off());
         assert_eq!(scale.factor(), INITIAL / 2.0);
         for _ in 0..1999 {
-            assert!(scale.update(true));
+            scale.count_step();
         }
         assert_eq!(scale.factor(), INITIAL / 2.0);
-        scale.update(true);
+        scale.count_step();
         assert_eq!(scale.factor(), INITIAL);
         for _ in 0..16 {
-            assert!(scale.update(false));
+            assert!(scale.back_off());
         }
         assert_eq!(scale.factor(), 1.0);
-        assert!(!scale.update(false), "not the factor's fault any more");
+        assert!(!scale.back_off(), "not the factor's fault any more");
     }
 
     #[test]
     fn is_resumed() {
         let mut scale = GradScaler::default();
-        scale.update(false);
-        scale.update(true);
+        scale.back_off();
+        scale.count_step();
         let other = ("center".to_owned(), Tensor::from(1.0));
         let mut resumed = GradScaler::default();
         let others = resumed.load(&[scale.state(), other]);

@@ -207,25 +207,29 @@ impl Learner {
         self.gradients.clear()?;
         if self.config.geometry.accumulate() > 1 || self.config.head.use_bn {
             let before = copies(&self.running_statistics);
-            let result = self.watched(request, next_views);
+            let result = self.step_checked_on_the_way(request, next_views);
             if !matches!(result, Ok(StepResult::Done(_))) {
                 restore(&self.running_statistics, &before);
             }
             return result;
         }
         let views = next_views()?;
-        if let Some(result) = self.unwatched(request, &views)? {
+        if let Some(result) = self.step_checked_at_end(request, &views)? {
             return Ok(result);
         }
         self.gradients.clear()?;
         let mut again = Some(views);
-        self.watched(request, || again.take().map_or_else(&mut next_views, Ok))
+        self.step_checked_on_the_way(request, || again.take().map_or_else(&mut next_views, Ok))
     }
 
     /// Runs a step with one micro-batch that launches everything before it checks. If features or
     /// loss are not finite, or a coding rate must be retried, in any process, changes nothing but
     /// gradients and returns `None`.
-    fn unwatched(&mut self, request: &StepRequest, views: &Views) -> Result<Option<StepResult>> {
+    fn step_checked_at_end(
+        &mut self,
+        request: &StepRequest,
+        views: &Views,
+    ) -> Result<Option<StepResult>> {
         let (student, teacher) = self.features(views, request, true)?;
         let deferred = Deferred::default();
         deferred.note(&sizes(&student)?);
@@ -244,7 +248,7 @@ impl Learner {
     }
 
     /// Runs a step that checks the features of each micro-batch before it continues.
-    fn watched(
+    fn step_checked_on_the_way(
         &mut self,
         request: &StepRequest,
         mut next_views: impl FnMut() -> Result<Views>,
@@ -364,11 +368,13 @@ impl Learner {
     ) -> Result<StepResult> {
         let kind = self.config.precision.weights();
         let norms = self.clip.norms(norms, kind);
-        let finite = norms.all.is_finite();
-        let scaling = self.loss_scale.as_mut().is_some_and(|scale| scale.update(finite) && !finite);
-        if !finite {
+        if !norms.all.is_finite() {
+            let scaling = self.loss_scale.as_mut().is_some_and(GradScaler::back_off);
             let (what, samples) = ("the gradient is not finite".to_owned(), step.samples);
             return Ok(StepResult::Skipped(Skipped { what, scaling, samples }));
+        }
+        if let Some(scale) = &mut self.loss_scale {
+            scale.count_step();
         }
         // This comes first: what it may read from the device is already available, whereas the
         // operations below would have to complete first.

@@ -2,7 +2,6 @@
 //! checkpoint`, on one page.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -125,7 +124,7 @@ pub fn run(
         let result = match result {
             // A step whose images did not arrive has changed nothing.
             Err(Error::Data(data::Error::Interrupted)) => {
-                return interrupted(job, learner, start..step, observer);
+                return interrupted(job, learner, (start, step), observer);
             }
             result => result?,
         };
@@ -137,12 +136,12 @@ pub fn run(
             log(job, &values, output, &mut meter, &mut symptoms, observer)?;
         }
         // Probe and log come first, so that a checkpoint's step has all its lines on disk.
-        let mut stop = job.processes.any(observer.stop_requested())? && done < plan.last_step;
-        let mut missing = probes.iter().any(|probe| probe.due(plan, done));
-        if !stop && missing {
-            missing = !meter.pause(|| probe(job, learner, done, observer, probes))?;
-            stop = missing;
-        }
+        let asked = job.processes.any(observer.stop_requested())? && done < plan.last_step;
+        let due = probes.iter().any(|probe| probe.due(plan, done));
+        // Probes that a request to stop leaves out are measured first when the run continues.
+        let missing =
+            due && (asked || !meter.pause(|| probe(job, learner, done, observer, probes))?);
+        let stop = asked || missing;
         if stop || plan.checkpoint_due(done) {
             let at = Start { step: done, probes_missing: missing };
             meter.pause(|| save(job, learner, at, observer))?;
@@ -214,27 +213,27 @@ fn log(
     Ok(())
 }
 
-/// Ends a run that was asked to stop while it waited for the images of step `done.end`; it began
-/// with step `done.start`. The process that writes files does not need the others for this, because
+/// Ends a run that was asked to stop while it waited for the images of the step after `completed`
+/// steps; it began after `start` of them. The process that writes files does not need the others for this, because
 /// all have completed the same steps.
 fn interrupted(
     job: &TrainingJob,
     learner: &Learner,
-    done: Range<u64>,
+    (start, completed): (u64, u64),
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     observer.warning(
         "asked to stop while waiting for the images of the next step: not waiting any longer",
     );
-    if done.end == 0 {
+    if completed == 0 {
         return Ok(Outcome::NotBegun);
     }
     if !job.writes() {
         return Err(data::Error::Interrupted.into());
     }
     // A run that has completed no step is still at the checkpoint that it started from.
-    if !done.is_empty() && !job.plan.checkpoint_due(done.end) {
-        save(job, learner, Start { step: done.end, probes_missing: false }, observer)?;
+    if completed > start && !job.plan.checkpoint_due(completed) {
+        save(job, learner, Start { step: completed, probes_missing: false }, observer)?;
     }
     Ok(Outcome::Stopped)
 }

@@ -43,18 +43,18 @@ fn done(result: StepResult) -> StepOutput {
     }
 }
 
-/// Runs three steps, checked along the way if `watched`; the last one is logged.
-fn three_steps(config: &Config, watched: bool) -> (Vec<StepOutput>, Learner) {
+/// Runs three steps, checked along the way if `on_the_way`; the last one is logged.
+fn three_steps(config: &Config, on_the_way: bool) -> (Vec<StepOutput>, Learner) {
     let mut learner = learner(config);
     let mut outputs = Vec::new();
     for step in 0..3 {
         let (request, views) = (request(step, step == 2), views(config, step));
         learner.gradients.clear().unwrap();
-        let result = if watched {
+        let result = if on_the_way {
             let mut views = Some(views);
-            learner.watched(&request, || Ok(views.take().unwrap())).unwrap()
+            learner.step_checked_on_the_way(&request, || Ok(views.take().unwrap())).unwrap()
         } else {
-            learner.unwatched(&request, &views).unwrap().expect("nothing is wrong")
+            learner.step_checked_at_end(&request, &views).unwrap().expect("nothing is wrong")
         };
         outputs.push(done(result));
     }
@@ -162,7 +162,7 @@ fn a_step_whose_images_do_not_arrive_changes_nothing() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_is_the_error_that_it_is_under_watch() {
+fn a_loss_that_is_not_finite_is_the_error_of_a_step_checked_on_the_way() {
     let _alone = alone();
     for method in [Method::Dino, Method::DinoV2] {
         let config = config(method);
@@ -173,7 +173,7 @@ fn a_loss_that_is_not_finite_is_the_error_that_it_is_under_watch() {
         let _ = tch::no_grad(|| length.next().unwrap().1.fill_(1e38));
         let before = state(&learner);
         let request = request(0, false);
-        assert!(learner.unwatched(&request, &views(&config, 0)).unwrap().is_none());
+        assert!(learner.step_checked_at_end(&request, &views(&config, 0)).unwrap().is_none());
         let error = learner.step(&request, || Ok(views(&config, 0))).err().unwrap().to_string();
         let words =
             "cross-entropy: scores of student or teacher contain a value that is not finite";
@@ -208,10 +208,10 @@ fn a_coding_rate_that_has_to_be_tried_again_is_and_the_step_is_done() {
     config.objective.simdino.eps = 1e-9;
     let (mut one, mut other) = (learner(&config), learner(&config));
     let request = request(1, true);
-    assert!(one.unwatched(&request, &views(&config, 0)).unwrap().is_none());
+    assert!(one.step_checked_at_end(&request, &views(&config, 0)).unwrap().is_none());
     let late = done(one.step(&request, || Ok(views(&config, 0))).unwrap());
     other.gradients.clear().unwrap();
-    let early = done(other.watched(&request, || Ok(views(&config, 0))).unwrap());
+    let early = done(other.step_checked_on_the_way(&request, || Ok(views(&config, 0))).unwrap());
     assert!(late.rate_retries > 0);
     assert_eq!((late.rate_retries, &late.loss), (early.rate_retries, &early.loss));
     assert_same(&state(&one), &state(&other));
