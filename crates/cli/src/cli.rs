@@ -1,6 +1,9 @@
 //! The list of commands, and the dispatch to their modules. The arguments of each command are
 //! defined next to its implementation, in `commands/`.
 
+use std::io::Write;
+
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands;
@@ -53,6 +56,27 @@ pub enum Command {
     Bench(commands::bench::Args),
     /// Print completions for a shell
     Completions(commands::completions::Args),
+}
+
+/// What clap passes on from Rust's number parsers, and what to print instead.
+const PLAIN: [(&str, &str); 4] = [
+    ("number would be zero for non-zero type", "must be at least 1"),
+    ("invalid digit found in string", "must be a whole number"),
+    ("invalid float literal", "must be a number"),
+    ("number too large to fit in target type", "is too large"),
+];
+
+/// Parses the command line, or prints what is wrong with it and exits.
+pub fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        if error.kind() != ErrorKind::ValueValidation {
+            error.exit();
+        }
+        let text = error.render().to_string();
+        let plain = PLAIN.iter().fold(text, |text, (rust, plain)| text.replace(rust, plain));
+        let _ = write!(std::io::stderr(), "{plain}");
+        std::process::exit(2)
+    })
 }
 
 /// Runs a command.

@@ -17,7 +17,6 @@ mod weights;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Number of open files that the program asks for; the system's hard limit may be lower.
@@ -25,7 +24,7 @@ const OPEN_FILES: u64 = 65_536;
 
 fn main() -> ExitCode {
     allow_open_files();
-    match cli::dispatch(cli::Cli::parse().command) {
+    match cli::dispatch(cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             for line in failure.lines() {

@@ -33,8 +33,7 @@ impl Sizes {
     /// that were not given are those of the run's probe, or of the published protocols.
     ///
     /// # Errors
-    /// Returns an error if the crop does not consist of whole patches, or if both sizes are given
-    /// and the crop exceeds the resize.
+    /// Returns an error if the crop does not consist of whole patches, or exceeds a given resize.
     pub fn transform(&self, weights: &Path, model: &ModelConfig) -> Result<EvalTransform> {
         let probe = probe_of_run(weights);
         let usual = probe.map_or_else(|| crop(model), |probe| probe.crop);
@@ -45,8 +44,14 @@ impl Sizes {
             (None, Some(probe)) if probe.crop == crop => probe.resize,
             (None, _) => EvalTransform::for_crop(crop).resize,
         };
-        if self.resize.is_some() && self.crop.is_some() && resize < crop {
-            let sentence = format!("--resize {resize}: must be at least --crop {crop}");
+        if self.resize.is_some() && resize < crop {
+            let sentence = match self.crop {
+                Some(_) => format!("--resize {resize}: must be at least --crop {crop}"),
+                None => format!(
+                    "--resize {resize}: must be at least the crop of {crop} pixels, or give a \
+                     smaller --crop"
+                ),
+            };
             return Err(Failure::usage(sentence));
         }
         Ok(EvalTransform { resize, crop })
@@ -141,7 +146,7 @@ mod tests {
     #[test]
     fn sizes_that_cannot_be_are_refused() {
         let model = ModelConfig::default();
-        for [resize, crop] in [[None, Some(100)], [Some(200), Some(224)]] {
+        for [resize, crop] in [[None, Some(100)], [Some(200), Some(224)], [Some(200), None]] {
             let refused = Sizes { resize, crop }.transform(Path::new("no run"), &model);
             assert_eq!(refused.unwrap_err().code(), 2);
         }

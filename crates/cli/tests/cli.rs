@@ -144,6 +144,10 @@ fn a_report_is_one_file() {
     assert_eq!(bench.ok(&["report", "mine"]), "mine/report.html\n");
     let html = fs::read_to_string(run.join("report.html")).unwrap();
     assert!(html.contains("<h1>mine</h1>") && html.contains("<svg"), "{html}");
+    bench.ok(&["report", "mine", "--out", "new/page.html"]);
+    let said = bench.fails(2, &["report", "mine", "--out", "mine/metrics.jsonl"]);
+    assert!(said.contains("must end in .html"), "{said}");
+    assert!(fs::read_to_string(run.join("metrics.jsonl")).unwrap().starts_with('{'));
 }
 
 #[test]

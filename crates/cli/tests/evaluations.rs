@@ -153,6 +153,8 @@ fn few_images_of_each_class_are_drawn() {
     let score = |name: &str| record["metrics"][name].as_f64().unwrap();
     assert_eq!(score("shots100_k1_top1"), score("k1_top1"), "all images of every class");
     assert!(score("shots1_k1_top1") < score("k1_top1"));
+    let several = ok(&bench, &[&args[..], &["--weights", "runs/a"], &SETS].concat());
+    assert_eq!(several.matches("shots100_k1_top1").count(), 2, "{several}");
     for (option, value) in
         [("--shots", "0"), ("--tries", "0"), ("--k", "0"), ("--temperature", "0")]
     {

@@ -64,7 +64,8 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     bench.ok(&["study", "grid.yaml", "--first", "1"]);
     let done = |rows: &[Value]| rows.iter().filter(|row| row["status"] == "done").count();
     assert_eq!((rows(&bench).len(), done(&rows(&bench))), (12, done(&first)));
-    assert_eq!(bench.run(&["study", "grid.yaml", "--first", "0"]).status.code(), Some(2));
+    let output = bench.run(&["study", "grid.yaml", "--first", "0"]);
+    assert!(stderr(&output).contains("'--first <N>': must be at least 1"), "{}", stderr(&output));
     let said =
         bench.fails(2, &["study", "grid.yaml", "--out", "runs/grid/runs/held_batch_size=8_seed=0"]);
     assert!(said.contains("holds a training run"), "{said}");

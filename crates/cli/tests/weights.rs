@@ -64,6 +64,7 @@ fn weights_go_in_and_out_and_are_accounted_for() {
         assert!(said.contains("without any difference"), "{said}");
         let card = std::fs::read_to_string(dir.join(to).join("README.md")).unwrap();
         assert!(card.contains("2 register tokens") && card.contains("```python"), "{card}");
+        assert!(text(&simdino(dir, &["inspect", to])).contains("2 register tokens"));
         let back = text(&simdino(dir, &["import", to, "--json"]));
         let back: Value = serde_json::from_str(&back).unwrap();
         assert_eq!(back["model"]["num_register_tokens"], 2, "{to}: {back}");

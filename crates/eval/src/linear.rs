@@ -331,8 +331,8 @@ impl<'a> LinearProbe<'a> {
         if self.held_out.is_none() && chosen {
             notes.push(
                 "the head and the epoch were chosen on the test images, as for published numbers, \
-                 so the scores are slightly optimistic; with --holdout, they are chosen on a tenth \
-                 of the training images"
+                 so the scores are slightly optimistic (`eval linear --holdout` chooses them on a \
+                 tenth of the training images)"
                     .to_owned(),
             );
         }

@@ -104,7 +104,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A weight file is damaged.
-    #[error("{} is not a readable safetensors file; fetch or export it again", path.display())]
+    #[error("{} is neither a readable safetensors file nor a .pth file of torch.save; if it should be one, fetch or export it again", path.display())]
     WeightsFile {
         /// The file.
         path: PathBuf,
@@ -132,8 +132,8 @@ pub enum Error {
     },
     /// A file contains several networks, and none matches the request.
     #[error(
-        "{}: cannot tell which network is {wanted}: their keys begin with {found}; choose one with \
-         --prefix",
+        "{}: no single network in it is {wanted}; the keys of its networks begin with {found}: \
+         choose one with --prefix",
         path.display()
     )]
     WhichNetwork {

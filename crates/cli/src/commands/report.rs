@@ -1,12 +1,11 @@
 //! `simdino report`: writes an HTML page about a run, or one that compares several.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-
-use trainer::files::write_atomic;
 
 use crate::config::{self, RunConfig};
 use crate::console::{answer, note};
-use crate::failure::{Context, Result};
+use crate::failure::{Context, Failure, Result};
 
 /// Arguments of `simdino report`.
 #[derive(Debug, clap::Args)]
@@ -25,6 +24,11 @@ pub struct Args {
 /// # Errors
 /// Returns an error if a folder is not that of a run or the page cannot be written.
 pub fn run(args: &Args) -> Result<()> {
+    let is_page =
+        |path: &PathBuf| path.extension().is_some_and(|end| end == "html" || end == "htm");
+    if let Some(out) = args.out.as_ref().filter(|out| !is_page(out)) {
+        return Err(Failure::usage(format!("--out {}: must end in .html", out.display())));
+    }
     let path = match (args.runs.as_slice(), &args.out) {
         ([run], None) => write(run)?,
         ([run], Some(out)) => write_page(out, &report::html(run, &read_config)?)?,
@@ -46,8 +50,11 @@ fn read_config(text: &str) -> Option<RunConfig> {
 }
 
 fn write_page(path: &Path, page: &str) -> Result<PathBuf> {
-    write_atomic(path, page.as_bytes())
-        .context(|| format!("{}: cannot write the report", path.display()))?;
+    let cannot = || format!("{}: cannot write the report", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).context(cannot)?;
+    }
+    base::write_atomic(path, page.as_bytes()).context(cannot)?;
     Ok(path.to_owned())
 }
 

@@ -247,6 +247,12 @@ fn headline(session: &Session, root: &Path, learner: &Learner, start: Start) -> 
         1 => torch_ext::device_name(distributed.device),
         size => format!("{size} processes"),
     };
+    if start == plan.last_step {
+        return format!(
+            "{} has completed its {start} steps: only its results are written again",
+            root.display()
+        );
+    }
     format!(
         "{} {} with {} on {device}, {:.2} M parameters, {} images, {} steps of {} images, from step \
          {start}",

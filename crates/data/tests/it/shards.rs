@@ -350,7 +350,11 @@ fn packing_refuses_what_it_would_spoil() {
     let fresh = dir.path().join("fresh");
     fails(&fresh, &options, &["dog/1.png", "No such file"]);
     assert!(!files(&fresh).keys().any(|name| name.contains("partial")));
-    let skipping = PackOptions { skip_unreadable: true, ..options };
+    let skipping = PackOptions { skip_unreadable: true, ..options.clone() };
+    // The folder of the failed attempt can be used for the next one.
+    let report = pack(source.as_ref(), &fresh, &skipping, |_| ()).unwrap();
+    assert_eq!((report.images, report.skipped.len()), (5, 1));
+    fails(&fresh, &options, &["different images or options"]);
     let out = dir.path().join("skipping");
     let report = pack(source.as_ref(), &out, &skipping, |_| ()).unwrap();
     assert_eq!((report.images, report.skipped.len()), (5, 1));

@@ -19,7 +19,8 @@ pub struct PackArgs {
     /// Images in a shard
     #[arg(long, default_value_t = PackOptions::default().shard_images)]
     shard_images: usize,
-    /// Leave out images that cannot be read instead of stopping at the first
+    /// Leave out files that cannot be read instead of stopping at the first; images are copied
+    /// without being decoded, so broken ones are packed, too (data check names them)
     #[arg(long)]
     skip_unreadable: bool,
 }
@@ -51,7 +52,7 @@ pub fn pack(args: &PackArgs) -> Result<()> {
     bar.finish_and_clear();
     let report = report.map_err(|error| match error {
         data::Error::Image { .. } => Failure::failed(format!(
-            "{}; use --skip-unreadable to skip images that cannot be read",
+            "{}; use --skip-unreadable to leave out files that cannot be read",
             base::error_chain(&error)
         )),
         error => error.into(),

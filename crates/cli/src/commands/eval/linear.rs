@@ -180,10 +180,14 @@ pub fn measure(options: &LinearOptions, task: &Task<'_>) -> Result<Measured> {
     let probe =
         |features: &[FeatureSet; 2], network| train(options, task, &config, features, network);
     let trained = probe(&task.trained(&parts)?, task.opened.network())?;
+    trained.notes.iter().for_each(|text| note(text));
     let untrained = if options.skip_untrained {
         None
     } else {
-        Some(probe(&task.untrained(&parts)?, task.untrained_network()?)?)
+        let untrained = probe(&task.untrained(&parts)?, task.untrained_network()?)?;
+        let new = untrained.notes.iter().filter(|text| !trained.notes.contains(text));
+        new.for_each(|text| note(&format!("untrained: {text}")));
+        Some(untrained)
     };
     let counts = [trained.num_train + trained.num_held_out, trained.num_test];
     let mut record = task.record("linear", counts, trained.classes)?;
@@ -224,7 +228,5 @@ fn train(
     let place = folder.as_deref().map(|folder| (folder, identity.as_str()));
     probe.run(place, &mut |done, _| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    let result = probe.result()?;
-    result.notes.iter().for_each(|text| note(text));
-    Ok(result)
+    Ok(probe.result()?)
 }

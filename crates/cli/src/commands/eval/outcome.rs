@@ -133,28 +133,33 @@ impl Outcome {
     }
 }
 
-/// Formats a table with a row per record: its main score and those of the baselines.
+/// Formats a table with a row per record, its main score and those of the baselines, and with a row
+/// per few-shot score.
 pub fn table(records: &[&Record]) -> String {
-    let main = |record: &Record, column: &str| {
+    let score = |record: &Record, metric: &String, column: &str| {
         let metrics =
             record.columns().find(|(name, _)| *name == column).map(|(_, metrics)| metrics);
-        let score = metrics.and_then(|metrics| metrics.get(&record.main));
+        let score = metrics.and_then(|metrics| metrics.get(metric));
         score.map_or_else(|| "-".to_owned(), |&score| percent(score, 1))
     };
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
     let head = ["protocol", "metric", "this network", "untrained", "raw pixels", "rank", "weights"];
     let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(records.iter().map(|record| {
-        [
-            record.protocol.clone(),
-            record.main.clone(),
-            main(record, eval::record::THIS),
-            main(record, "untrained"),
-            main(record, "pixels"),
-            number(record.effective_rank),
-            record.weights.path.clone(),
-        ]
-    }));
+    let is_few_shot = |name: &&String| name.starts_with("shots") && name.ends_with("_top1");
+    for record in records {
+        let few_shot = record.metrics.keys().filter(is_few_shot);
+        rows.extend(std::iter::once(&record.main).chain(few_shot).map(|metric| {
+            [
+                record.protocol.clone(),
+                metric.clone(),
+                score(record, metric, eval::record::THIS),
+                score(record, metric, "untrained"),
+                score(record, metric, "pixels"),
+                number(record.effective_rank),
+                record.weights.path.clone(),
+            ]
+        }));
+    }
     aligned(&rows, &[0, 1, 6])
 }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use base::printable;
 use data::DataConfig;
-use model::weights::{FileFormat, NetworkInFile, TensorFile, infer, is_index, networks};
+use model::weights::{
+    FileFormat, NetworkInFile, Role, TensorFile, find, infer, is_index, networks,
+};
 use serde_json::{Value, json};
 use trainer::files::read_json;
 use trainer::metrics::read_jsonl;
@@ -31,9 +33,16 @@ pub fn inspect(path: &Path) -> Result<Findings> {
         checkpoint(path)
     } else if path.join("config.resolved.yaml").is_file() || path.join("metrics.jsonl").is_file() {
         run(path)
+    } else if let Some(file) = exported(path) {
+        weights(&file)
     } else {
         source(path)
     }
+}
+
+/// Returns the weight file of an exported or downloaded model in a folder.
+fn exported(folder: &Path) -> Option<PathBuf> {
+    if folder.is_dir() { find(folder, Role::Teacher).ok() } else { None }
 }
 
 /// Appends a line with a name and a value.

@@ -54,7 +54,7 @@ pub struct PackReport {
     pub skipped: Vec<(String, String)>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Plan {
     simdino_pack: u32,
     images: usize,
@@ -124,6 +124,10 @@ fn prepare(out: &Path, plan: &Plan) -> Result<()> {
     match fs::read(&place) {
         Ok(text) => match serde_json::from_slice::<Plan>(&text) {
             Ok(found) if found == *plan => Ok(()),
+            // The shards that are there have all of their images.
+            Ok(found) if (Plan { skip_unreadable: true, ..found.clone() }) == *plan => {
+                write_plan(&place, plan)
+            }
             _ => Err(problem(
                 "contains shards of different images or options (see its pack.json): use an empty \
                  folder or the same options",
@@ -134,13 +138,16 @@ fn prepare(out: &Path, plan: &Plan) -> Result<()> {
             if entries.next().is_some() {
                 return Err(problem("is not empty: use an empty or new folder"));
             }
-            let text = serde_json::to_vec_pretty(plan);
-            let text = text.map_err(|error| io("write", &place, error.into()))?;
-            base::write_atomic(&place, &[text.as_slice(), b"\n"].concat())
-                .map_err(|error| io("write", &place, error))
+            write_plan(&place, plan)
         }
         Err(error) => Err(io("read", &place, error)),
     }
+}
+
+fn write_plan(place: &Path, plan: &Plan) -> Result<()> {
+    let failed = |source| Error::Io { action: "write", path: place.into(), source };
+    let text = serde_json::to_vec_pretty(plan).map_err(|error| failed(error.into()))?;
+    base::write_atomic(place, &[text.as_slice(), b"\n"].concat()).map_err(failed)
 }
 
 /// Writes one shard.
