@@ -199,6 +199,8 @@ fn a_copied_checkpoint_begins_a_run_in_the_folder_of_the_config() {
     let copy = bench.path("backup/copy");
     std::fs::rename(bench.path("runs/whole/checkpoints/step-00000009"), &copy).unwrap();
     bench.ok(&["train", "tiny.yaml", "run.name=fork", "--resume", "backup/copy"]);
+    // The new run does not depend on the copy any more.
+    assert!(bench.path("runs/fork/checkpoints/step-00000009").is_dir());
     assert!(bench.path("runs/fork/weights/teacher.safetensors").is_file());
     assert_eq!(std::fs::read_dir(bench.path("backup")).unwrap().count(), 1, "the copy alone");
     assert!(!bench.path("checkpoints").exists() && !copy.join("config.yaml").exists());

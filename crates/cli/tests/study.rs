@@ -83,6 +83,9 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
         message.contains("different optim.warmup_epochs") && message.contains("--out"),
         "{message}"
     );
+    fs::write(bench.path("tiny.yaml"), base.replace("log_every: 1", "stop_after: 3")).unwrap();
+    let message = bench.fails(2, &["study", "grid.yaml"]);
+    assert!(message.contains("different train.stop_after"), "{message}");
     fs::write(bench.path("tiny.yaml"), base).unwrap();
 
     // Other settings for the same run names are refused.

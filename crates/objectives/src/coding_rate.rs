@@ -43,7 +43,8 @@ use crate::{Error, Result};
 pub struct RateOptions<'a> {
     /// Factor of the covariance, `d / (n eps^2)`.
     pub alpha: f64,
-    /// Precision of the Gram matrix, the factorization, and the logarithms.
+    /// Precision of the Gram matrix, the factorization, and the logarithms; features in double
+    /// precision stay in it.
     pub precision: RatePrecision,
     /// Whether to subtract the mean of each group first.
     pub center: bool,
@@ -63,7 +64,7 @@ impl RateOptions<'_> {
 /// The coding rate of each group and its gradient, both detached.
 #[derive(Debug)]
 pub struct CodingRate {
-    /// `1/2 logdet(I + alpha Z^T Z)` for each group, in the requested precision.
+    /// `1/2 logdet(I + alpha Z^T Z)` for each group, in the precision of [`RateOptions`].
     pub value: Tensor,
     /// The derivative of each group's value with respect to its features, with the same shape and
     /// type.
@@ -183,7 +184,12 @@ struct Groups {
 
 impl Groups {
     fn new(z: &Tensor, options: &RateOptions) -> Result<Self> {
-        let mut z = z.to_kind(cholesky::kind(options.precision));
+        let is_double = z.kind() == Kind::Double;
+        let mut z = if is_double {
+            z.shallow_clone()
+        } else {
+            z.to_kind(cholesky::kind(options.precision))
+        };
         if options.center {
             z = centered(&z, options.across)?;
         }

@@ -93,7 +93,8 @@ fn gradients(parameters: &[usize]) -> Exchange {
 /// the values that adapt the weights of the terms.
 fn of_rate(config: &RunConfig) -> Vec<Exchange> {
     let (simdino, width) = (&config.simdino, config.head.out_dim.max(0) as u64);
-    let number = if simdino.precision == RatePrecision::Fp64 { FP64 } else { FP32 };
+    let double = config.train.precision.weights() == Kind::Double;
+    let number = if double || simdino.precision == RatePrecision::Fp64 { FP64 } else { FP32 };
     let spans = simdino.groups(config.train.batch_size) == 1 && config.train.accumulate == 1;
     let mut all = Vec::new();
     if spans && simdino.center_cov {

@@ -47,7 +47,7 @@ fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> Strin
     let whole_groups = rows.filter(|rows| parts > 1 || images >= *rows);
     let counts =
         groups.iter().filter(|(key, _)| *key != GROUP_ROWS).map(|&(_, groups)| groups.max(1));
-    let unit = counts.fold(parts * whole_groups.unwrap_or(1), least_common_multiple);
+    let unit = counts.fold(parts.saturating_mul(whole_groups.unwrap_or(1)), least_common_multiple);
     let two = |&(key, groups): &(&str, usize)| if key == GROUP_ROWS { 2 } else { 2 * groups };
     let least = groups.iter().map(two).max().unwrap_or(1).max(unit);
     let fits = images / unit * unit;
@@ -87,7 +87,7 @@ fn least_common_multiple(a: usize, b: usize) -> usize {
     while y != 0 {
         (x, y) = (y, x % y);
     }
-    a / x.max(1) * b
+    (a / x.max(1)).saturating_mul(b)
 }
 
 /// Returns an error if none of a few images across the dataset can be read.

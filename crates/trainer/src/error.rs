@@ -54,6 +54,12 @@ pub enum Error {
         /// The keys, with their old and new values.
         changes: String,
     },
+    /// Another process failed; its own error says why.
+    #[error("another process failed while {what}")]
+    Elsewhere {
+        /// What all processes did together.
+        what: &'static str,
+    },
     /// The settings do not fit together or do not fit the data.
     #[error("{0}")]
     Settings(String),

@@ -9,12 +9,14 @@ mod tests;
 
 use model::weights::{ImportPolicy, ImportReport, Target, TensorFile, import};
 use objectives::{Deferred, Inputs, LossOutput, Needs, Objective, Outputs, StepContext};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 pub use self::config::LearnerConfig;
 use self::finite::{read, sizes};
 use self::gathered::Gathered;
-use self::parameters::{copies, restore, running_statistics, tracked, trainable, update_ratio};
+use self::parameters::{
+    copies, moved, restore, running_statistics, tracked, trainable, update_ratio,
+};
 use crate::branch::Branch;
 use crate::clip::Clip;
 use crate::config::Precision;
@@ -26,7 +28,6 @@ use crate::input::Views;
 use crate::optim::Optimizer;
 use crate::processes::{Gradients, Processes};
 use crate::recorder::Recorder;
-use crate::schedule::StepValues;
 use crate::step::{Skipped, StepRequest, StepResult};
 
 /// Student, teacher, optimizer, and objective.
@@ -315,11 +316,17 @@ impl Learner {
         student: &'a Outputs,
         teacher: &'a Outputs,
     ) -> Inputs<'a> {
+        let values = &request.values;
         Inputs {
             student,
             teacher,
             masked: views.masks.as_ref().map(|masks| &masks.masked),
-            context: context(&request.values, self.config.geometry.batch_size()),
+            context: StepContext {
+                step: values.step,
+                steps_per_epoch: values.steps_per_epoch,
+                progress: values.progress,
+                batch_size: self.config.geometry.batch_size(),
+            },
             collective: self.processes.collective(),
             deferred: None,
         }
@@ -388,19 +395,5 @@ impl Learner {
         output
             .map(StepResult::Done)
             .ok_or_else(|| Error::Settings("train.accumulate: must be at least 1 (got 0)".into()))
-    }
-}
-
-/// Moves state to the device of the learner, because a checkpoint is read to the CPU.
-fn moved(state: Vec<(String, Tensor)>, device: Device) -> Result<Vec<(String, Tensor)>> {
-    state.into_iter().map(|(name, value)| Ok((name, value.f_to_device(device)?))).collect()
-}
-
-fn context(values: &StepValues, batch_size: usize) -> StepContext {
-    StepContext {
-        step: values.step,
-        steps_per_epoch: values.steps_per_epoch,
-        progress: values.progress,
-        batch_size,
     }
 }

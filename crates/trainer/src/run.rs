@@ -108,6 +108,10 @@ pub fn run(
     let mut loader = open_loader(job, learner, start)?;
     let mut meter = Meter::new(learner.config().device, learner.config().geometry.batch_size());
     let (mut symptoms, mut skips) = (Symptoms::default(), SkipCounter::default());
+    if start > 0 && job.writes() && checkpoint::list(&job.checkpoints)?.is_empty() {
+        // The run begins from a checkpoint of another one, which it must not depend on.
+        save(job, learner, Start { step: start, probes_missing }, observer)?;
+    }
     if (start == 0 || probes_missing)
         && !meter.pause(|| probe(job, learner, start, observer, probes))?
     {
@@ -144,7 +148,13 @@ pub fn run(
         let stop = asked || missing;
         if stop || plan.checkpoint_due(done) {
             let at = Start { step: done, probes_missing: missing };
-            meter.pause(|| save(job, learner, at, observer))?;
+            let saved = meter.pause(|| save(job, learner, at, observer));
+            // A launcher may kill the first process, which writes, as soon as another one has exited.
+            let failed = stop && job.processes.any(saved.is_err())?;
+            saved?;
+            if failed {
+                return Err(Error::Elsewhere { what: "saving the checkpoint" });
+            }
         }
         if stop {
             return Ok(Outcome::Stopped);
@@ -214,8 +224,8 @@ fn log(
 }
 
 /// Ends a run that was asked to stop while it waited for the images of the step after `completed`
-/// steps; it began after `start` of them. The process that writes files does not need the others for this, because
-/// all have completed the same steps.
+/// steps; it began after `start` of them. The process that writes files does not need the others for
+/// this, because all have completed the same steps.
 fn interrupted(
     job: &TrainingJob,
     learner: &Learner,

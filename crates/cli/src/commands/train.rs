@@ -197,7 +197,7 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
         RunObserver::open(&dir, start, console, stop.clone(), distributed.launch.rank)?;
     let outcome = trainer::run::run(&job, &mut learner, start, &mut observer, &mut probes);
     stop.release();
-    observer.finish()?;
+    let flushed = observer.finish();
     match outcome? {
         Outcome::Stopped => Err(stopped("after writing a checkpoint", &root)),
         Outcome::NotBegun => Err(Failure::stopped(format!(
@@ -209,11 +209,12 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
             Err(stopped("after the last step, before the final results", &root))
         }
         Outcome::Finished if distributed.is_first() => {
+            flushed?;
             // `eval knn` may have measured the earlier weights while this training extended a run.
             forget_table(dir.root(), start.step..plan.last_step)?;
             finish(session, &dir, &learner, knn.as_ref(), &mut observer)
         }
-        Outcome::Finished => Ok(()),
+        Outcome::Finished => Ok(flushed?),
     }
 }
 

@@ -205,6 +205,9 @@ fn text(value: &Value) -> String {
 fn named(value: Option<&Value>, axis: &str) -> Result<Vec<Choice>, String> {
     let map = match value {
         None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(map)) if map.is_empty() => {
+            return Err(format!("{axis}: names nothing; give it a value or leave it out"));
+        }
         Some(Value::Object(map)) => map,
         Some(_) => return Err(format!("{axis}: must be names with key: value pairs below them")),
     };

@@ -11,7 +11,6 @@ use report::study::Row;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use simdino::assemble::resume_settings;
 use trainer::files::{write_atomic, write_json};
 
 use super::grid::{Grid, RunSpec};
@@ -63,16 +62,37 @@ struct Done {
 /// Values of a config by dotted key.
 type Settings = BTreeMap<String, Value>;
 
+/// Keys and sections that the results of a run do not depend on.
+const WITHOUT_EFFECT: [&str; 9] = [
+    "run.name",
+    "run.dir",
+    "run.timeout_s",
+    "data.workers",
+    "data.prefetch",
+    "data.cache",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+];
+
 /// Returns all settings that the results of a run depend on. They include those of the base config,
 /// because its file may change under the same name.
 fn settings(grid: &Grid, spec: &RunSpec) -> Result<Settings> {
     let config = config::load_unchecked(&grid.base, &spec.overrides)?.config;
-    let mut settings = resume_settings(&config)?;
-    settings.insert("data.path".to_owned(), serde_json::to_value(&config.data.path)?);
-    if let Value::Object(probe) = serde_json::to_value(&config.probe)? {
-        settings.extend(probe.into_iter().map(|(key, value)| (format!("probe.{key}"), value)));
-    }
+    let mut settings = Settings::new();
+    add_leaves("", serde_json::to_value(&config)?, &mut settings);
+    settings.retain(|key, _| !WITHOUT_EFFECT.contains(&key.as_str()));
     Ok(settings)
+}
+
+/// Adds all values in `value` that are not objects, by their dotted keys.
+fn add_leaves(key: &str, value: Value, leaves: &mut Settings) {
+    let Value::Object(section) = value else {
+        leaves.insert(key.to_owned(), value);
+        return;
+    };
+    let dotted = |name: String| if key.is_empty() { name } else { format!("{key}.{name}") };
+    section.into_iter().for_each(|(name, value)| add_leaves(&dotted(name), value, leaves));
 }
 
 /// A run whose process is active.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use trainer::checkpoint;
 
 use super::run_dir::{Resume, holds_run};
-use super::start::run_root;
+use super::start::{nothing_to_continue, run_root};
 use crate::config::RunConfig;
 use crate::failure::Result;
 
@@ -30,7 +30,8 @@ impl Continuation {
         let from = match resume {
             Resume::Never => None,
             Resume::From(path) if path.join("state.json").is_file() => Some(path.clone()),
-            Resume::Auto | Resume::From(_) => newest()?,
+            Resume::From(_) => Some(newest()?.ok_or_else(|| nothing_to_continue(&root))?),
+            Resume::Auto => newest()?,
         };
         let refused = *resume == Resume::Never && holds_run(&root);
         Ok(Self { root, refused, from })

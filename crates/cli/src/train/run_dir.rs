@@ -1,11 +1,12 @@
 //! The folder of a run. It is locked by one process, and a run that has made progress is never
 //! overwritten.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use trainer::metrics::read_jsonl;
 
+use crate::console::note;
 use crate::failure::{Context, Failure, Result};
 
 /// The folder of a run, locked for this process until dropped.
@@ -91,13 +92,21 @@ impl RunDir {
         let lock = File::create(&path).context(|| {
             format!("{}: cannot write to the run folder (choose another run.dir)", root.display())
         })?;
-        lock.try_lock().map_err(|_| {
-            Failure::failed(format!(
-                "{}: another simdino process is training in this folder; wait for it, or choose \
-                 another run.name",
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::failed(format!(
+                    "{}: another simdino process is training in this folder; wait for it, or \
+                     choose another run.name",
+                    root.display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => note(&format!(
+                "warning: {}: cannot be locked ({error}), so nothing stops another process from \
+                 training in this folder",
                 root.display()
-            ))
-        })?;
+            )),
+        }
         Ok(Self { root: root.to_owned(), restarted: false, _lock: Some(lock) })
     }
 

@@ -47,7 +47,7 @@ fn folder_of_new(config: &RunConfig) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn nothing_to_continue(path: &Path) -> Failure {
+pub(super) fn nothing_to_continue(path: &Path) -> Failure {
     let shown = path.display();
     Failure::failed(match path.exists() {
         true => format!("{shown} holds no checkpoint to continue from"),

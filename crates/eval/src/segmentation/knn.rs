@@ -250,8 +250,7 @@ impl<'a> TrainPatches<'a> {
         let (place, model) = fit_best(&some, &all, classes, &config, &mut |place, model| {
             let mut confusion = Confusion::new(self.classes);
             for (features, labels) in &self.held_out {
-                confusion
-                    .add(&labels.pixels, &class_of_each_pixel(model, features, labels.area)?)?;
+                confusion.add(&labels.pixels, &pixel_classes(model, features, labels.area)?)?;
             }
             mious[place] = confusion.score()?.miou;
             Ok(mious[place])
@@ -336,7 +335,7 @@ impl Segmenter for PatchSegmenter<'_> {
         let patch = network.frozen.network.patch_size() as usize;
         let predicted = match &self.classifier {
             Classifier::Knn(votes, k) => votes.predict(&features, &[*k])?.swap_remove(0),
-            Classifier::Logistic(model) => class_of_each_pixel(model, &features, patch * patch)?,
+            Classifier::Logistic(model) => pixel_classes(model, &features, patch * patch)?,
         };
         let whole = join(&predicted, patch, side as usize / patch);
         Ok(nearest_classes(&whole, (side, side), size))
@@ -344,7 +343,7 @@ impl Segmenter for PatchSegmenter<'_> {
 }
 
 /// Predicts the class of each patch from features `[N, D]`, repeated for each of its pixels.
-fn class_of_each_pixel(model: &LogisticModel, features: &Tensor, area: usize) -> Result<Vec<u8>> {
+fn pixel_classes(model: &LogisticModel, features: &Tensor, area: usize) -> Result<Vec<u8>> {
     let classes = model.scores(features).f_argmax(1, false)?.f_to_kind(Kind::Uint8)?;
     let classes = Vec::<u8>::try_from(classes.f_to_device(Device::Cpu)?.contiguous())?;
     Ok(classes.into_iter().flat_map(|class| std::iter::repeat_n(class, area)).collect())

@@ -40,6 +40,12 @@ pub fn newest_intact(dir: &Path) -> Result<NewestCheckpoint> {
     first_error.map_or(Ok(NewestCheckpoint { path: None, damaged }), Err)
 }
 
+/// The part of `state.json` that every version has.
+#[derive(serde::Deserialize)]
+struct Version {
+    version: u32,
+}
+
 /// Loads a checkpoint into a learner with the same settings, and returns the state of the run.
 ///
 /// # Errors
@@ -52,17 +58,18 @@ pub fn load(
     data_fingerprint: &str,
 ) -> Result<RunState> {
     verify(path)?;
-    let state: RunState = read_json(&path.join(STATE))?;
-    if state.version != STATE_VERSION {
+    let Version { version } = read_json(&path.join(STATE))?;
+    if version != STATE_VERSION {
         return Err(Error::Checkpoint {
             path: path.to_owned(),
             reason: format!(
                 "has checkpoint format {}, but this version reads format {STATE_VERSION}: resume \
                  it with the version that wrote it",
-                state.version
+                version
             ),
         });
     }
+    let state: RunState = read_json(&path.join(STATE))?;
     check_settings(path, &state, settings, data_fingerprint)?;
     load_side(&path.join(STUDENT), &mut learner.student)?;
     load_side(&path.join(TEACHER), &mut learner.teacher)?;

@@ -32,7 +32,8 @@ pub struct TrainConfig {
     /// Number of images per optimizer step, over all processes and accumulation steps.
     pub batch_size: usize,
     /// Gradient accumulation: number of passes that a step is split into to save memory. The
-    /// objective stays the same.
+    /// objective stays the same, except with `dino.centering: sinkhorn_knopp`, `head.use_bn`, or
+    /// `model.drop_path_form: batch`.
     #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub accumulate: usize,
     /// Length of training, in epochs.

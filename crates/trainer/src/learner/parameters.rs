@@ -1,9 +1,10 @@
-//! Determines which parameters a step trains, and how far it moves them.
+//! The tensors that a step trains, changes, and measures.
 
 use objectives::Needs;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::branch::Branch;
+use crate::error::Result;
 
 /// Returns the student's parameters that the objective reaches, by name.
 pub(super) fn trainable(student: &Branch, needs: Needs) -> Vec<(String, Tensor)> {
@@ -41,6 +42,11 @@ pub(super) fn restore(tensors: &[Tensor], copies: &[Tensor]) {
 
 pub(super) fn copies(tensors: &[Tensor]) -> Vec<Tensor> {
     tensors.iter().map(|tensor| tensor.detach().copy()).collect()
+}
+
+/// Moves state to the device of the learner, because a checkpoint is read to the CPU.
+pub(super) fn moved(state: Vec<(String, Tensor)>, device: Device) -> Result<Vec<(String, Tensor)>> {
+    state.into_iter().map(|(name, value)| Ok((name, value.f_to_device(device)?))).collect()
 }
 
 /// Returns the mean of `|after - before| / |before|`; 0-dimensional.

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use data::batch::BatchGeometry;
 use model::ResidualPrecision;
 use objectives::{Centering, CoeffRule, Gamma, Method};
+use tch::Device;
 
 use super::*;
 use crate::step::StepOutput;
