@@ -345,9 +345,11 @@ fn a_signal_to_one_process_stops_all_with_a_checkpoint() {
     let mut children = start(&bench, &[&["train", "tiny.yaml"][..], &extra].concat(), 2);
     bench.wait_for_line("runs/tiny/log.txt", "step 3/");
     kill(&children[1], "-TERM");
-    // A launcher may end the first process once the second has exited.
     let second = finish(children.split_off(1));
-    assert!(bench.path("runs/tiny/checkpoints/latest").is_file());
+    assert!(
+        bench.path("runs/tiny/checkpoints/latest").is_file(),
+        "a launcher may now end the first"
+    );
     for (code, said) in second.into_iter().chain(finish(children)) {
         assert_eq!(code, Some(3), "{said}");
     }

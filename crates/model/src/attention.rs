@@ -124,7 +124,8 @@ impl Attention {
 
 /// Computes the attention of `q` over `k` and `v`, each `[B, H, T, D/H]`: `[B, T, D]`.
 fn mix(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-    if computed_here(&[q, k, v])
+    // If the kernel fails, libtorch's takes its place.
+    if suits_cpu_kernel(&[q, k, v])
         && let Ok(mixed) = torch_ext::cpu_attention(q, k, v)
     {
         return mixed;
@@ -136,7 +137,7 @@ fn mix(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
 
 /// Returns whether our own kernel computes attention of these queries, keys, and values faster: in
 /// bfloat16 on some CPUs, without gradients.
-fn computed_here(parts: &[&Tensor; 3]) -> bool {
+fn suits_cpu_kernel(parts: &[&Tensor; 3]) -> bool {
     let suits =
         |x: &&Tensor| x.kind() == Kind::BFloat16 && x.device() == Device::Cpu && !x.requires_grad();
     parts.iter().all(suits) && torch_ext::has_cpu_attention()

@@ -293,8 +293,7 @@ impl VisionTransformer {
             let (expected, got) = (expected.to_vec(), masks.size());
             return Err(Error::Masks { expected, got, kind: masks.kind() });
         }
-        // The token keeps the dtype of the parameters if autocast has reduced the precision of the
-        // patches.
+        // Autocast may have reduced the precision of the patches, but not that of the parameter.
         let token = token.to_kind(patches.kind()).unsqueeze(0); // [1, D] -> [1, 1, D]
         Ok(token.where_self(&masks.unsqueeze(-1), patches))
     }

@@ -181,6 +181,22 @@ fn positions_are_resized_as_the_network_would() {
 }
 
 #[test]
+fn positions_of_no_single_square_grid_are_refused() {
+    let model = ModelConfig { mask_token: true, ..nano() };
+    let source = side(1, &model, &small_head());
+    let fresh = side(2, &ModelConfig { image_size: 48, ..model }, &small_head());
+    // 49 positions are those of 4 x 12 patches and the class token, if there is a mask token.
+    for (shape, words) in [([2, 17, 128], "2 sets of positions"), ([1, 49, 128], "48 patches")] {
+        let mut tensors = source.renamed(|name| Some(name.to_owned()));
+        let positions = tensors.iter_mut().find(|(name, _)| name.ends_with("pos_embed")).unwrap();
+        positions.1 = tensor(&shape, 3, 1.0, 0.0);
+        let (_folder, path) = scratch(&tensors);
+        let error = fresh.import(&path, &ImportPolicy::default()).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn patch_kernels_are_resized_as_timm_does() {
     let expected = fixture("families.safetensors").tensors;
     // Two of the kernels are those of the fixture; the rest of the network is arbitrary.
@@ -260,7 +276,10 @@ fn what_is_no_network_says_so() {
     assert!(error.contains("no vision transformer") && error.contains("conv1.weight"), "{error}");
     let (_folder, path) = scratch(&some(&["a.cls_token", "b.cls_token"]));
     let error = fresh.import(&path, &ImportPolicy::default()).unwrap_err().to_string();
-    assert!(error.contains("is the teacher: their keys begin with a, b; choose one"), "{error}");
+    assert!(
+        error.contains("is the teacher; the keys of its networks begin with a, b: choose one"),
+        "{error}"
+    );
     let (_folder, path) = scratch(&some(&["cls_token"]));
     let file = TensorFile::open(&path).unwrap();
     let error = infer(&file, &networks(&file)[0]).unwrap_err().to_string();

@@ -239,8 +239,8 @@ pub fn linear_supported(device: Device, tokens: i64, outputs: i64, inputs: i64) 
 /// Types are those of libtorch's linear layer, including under autocast, which casts each parameter
 /// once per region. For `x` in bfloat16 on a GPU, products that [`linear_supported`] accepts, and
 /// gradients of `x` with sizes that it would accept, use cuBLASLt kernels that are faster than the
-/// ones libtorch would get. The choice depends only on the sizes, the GPU, and the version of
-/// cuBLASLt.
+/// ones libtorch would get. The choice depends only on the sizes, the alignment of the operands, the
+/// GPU, and the version of cuBLASLt.
 ///
 /// # Errors
 /// Returns an error if shapes or types do not match, or if libtorch or cuBLASLt fails.

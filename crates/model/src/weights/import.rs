@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tch::{Kind, Tensor, nn};
 
+use super::architecture::check_positions;
 use super::file::TensorFile;
 use super::keys::Recipe;
 use super::networks::{self, NetworkInFile};
@@ -87,8 +88,8 @@ impl ImportPolicy {
 /// ```
 ///
 /// # Errors
-/// Returns an error if the file has no network or none with the role, has tensors without a
-/// counterpart, or matches too little; if tensors overlap, contain integers, or contain a
+/// Returns an error if the file has no network or none with the role, does not tell which grid its
+/// positions belong to, has tensors without a counterpart, or matches too little; if tensors overlap, contain integers, or contain a
 /// non-finite value (the variables are then partly loaded); or if the file cannot be read.
 pub fn import(
     file: &TensorFile,
@@ -96,6 +97,7 @@ pub fn import(
     policy: &ImportPolicy,
 ) -> Result<ImportReport> {
     let network = policy.choose(file)?;
+    check_positions(file, &network)?;
     let variables: BTreeMap<String, Tensor> = target.vars.variables().into_iter().collect();
     let mut plan = Plan::new(file, &network);
     plan.backbone(&variables, target.backbone, policy.resize);

@@ -193,7 +193,7 @@ fn head(
 
 /// Returns whether the number of positions is a square, so that the class token has none.
 fn only_patches(shape: &[i64]) -> bool {
-    matches!(*shape, [_, count, _] if is_square(count))
+    matches!(*shape, [1, count, _] if is_square(count))
 }
 
 /// Returns whether the feed-forward network is gated but has the names of a plain one: the output

@@ -107,7 +107,7 @@ pub(super) fn same_elements(from: &[i64], to: &[i64]) -> bool {
 /// Returns whether a tensor can be resized to the requested shape.
 pub(super) fn fits(name: &str, from: &[i64], to: &[i64]) -> bool {
     match (name, from, to) {
-        ("pos_embed", &[_, n, d], &[_, _, dim]) => d == dim && n > 0 && resize::is_square(n - 1),
+        ("pos_embed", &[1, n, d], &[1, _, dim]) => d == dim && n > 0 && resize::is_square(n - 1),
         ("patch_embed.proj.weight", &[d, c, p, q], &[dim, _, _, _]) => {
             d == dim && p == q && p > 0 && c > 0
         }

@@ -1,7 +1,8 @@
 //! A tensor whose data is still in its file.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 
 use tch::{Device, Kind, Tensor};
 
@@ -122,10 +123,23 @@ impl StoredTensor {
         tch::no_grad(|| tensor.f_copy_(&read)).map_err(io::Error::other)
     }
 
-    fn read_span(&self, mut file: &File, tensor: &mut Tensor) -> io::Result<()> {
+    fn read_span(&self, file: &File, tensor: &mut Tensor) -> io::Result<()> {
         let start = self.first as u64 * self.kind.elt_size_in_bytes() as u64;
-        file.seek(SeekFrom::Start(self.storage.offset + start))?;
-        torch_ext::read_into(&mut file, tensor)
+        torch_ext::read_into(&mut At { file, offset: self.storage.offset + start }, tensor)
+    }
+}
+
+/// Reads a file from an offset, without its cursor, so that threads may share the file.
+struct At<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(bytes, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
     }
 }
 

@@ -19,6 +19,17 @@ pub(super) fn kind_of_storage(class: &str) -> Option<Kind> {
     })
 }
 
+/// Returns the size of an element of a torch storage class in bytes, also of a class that is not
+/// supported, because in a legacy file it determines where the next storage begins.
+pub(super) fn width_of_storage(class: &str) -> u64 {
+    match class {
+        "ComplexDoubleStorage" => 16,
+        "ComplexFloatStorage" => 8,
+        "QInt32Storage" => 4,
+        _ => kind_of_storage(class).map_or(1, |kind| kind.elt_size_in_bytes() as u64),
+    }
+}
+
 /// Returns the element kind of a torch dtype by its name; `None` if it is not supported.
 pub(super) fn kind_of_dtype(name: &str) -> Option<Kind> {
     Some(match name {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::Kind;
 
 use super::error::{PthError, Result};
-use super::kinds::{kind_of_dtype, kind_of_storage};
+use super::kinds::{kind_of_dtype, kind_of_storage, width_of_storage};
 use super::values::{Id, Node, Object, Pickle};
 use crate::weights::stored::{Extent, StoredTensor};
 
@@ -240,9 +240,12 @@ impl Walk<'_, '_> {
             Node::Persistent(id) => pickle.sequence(*id),
             _ => None,
         };
-        let Some(&[tag, class, key, _, elements, ..]) = parts else {
+        let Some(&[tag, class, key, _, elements, ref view @ ..]) = parts else {
             return Err(bad("without a storage"));
         };
+        if view.first().is_some_and(|&view| !matches!(pickle.node(view), Node::None)) {
+            return Err(bad("in a part of another storage, as old versions of torch wrote them"));
+        }
         let (Some("storage"), Some((_, class)), Some(key)) =
             (pickle.text(tag), pickle.global(class), pickle.text(key))
         else {
@@ -254,7 +257,7 @@ impl Walk<'_, '_> {
             None => of_storage,
         };
         // `elements` counts elements of the storage's own type, not of `dtype`.
-        let width = of_storage.map_or(1, |kind| kind.elt_size_in_bytes() as u64);
+        let width = width_of_storage(class);
         let elements = pickle.int(elements).and_then(|count| u64::try_from(count).ok());
         let bytes = elements.and_then(|count| count.checked_mul(width));
         let bytes = bytes.ok_or_else(|| bad("whose storage has an impossible size"))?;

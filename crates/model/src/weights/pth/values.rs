@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::kinds::kind_of_storage;
+use super::kinds::width_of_storage;
 
 /// Index of a value in the arena.
 pub(super) type Id = u32;
@@ -104,8 +104,7 @@ impl<'a> Pickle<'a> {
             let Node::Persistent(id) = node else { return None };
             let &[_, class, key, ..] = self.sequence(*id)? else { return None };
             let (_, class) = self.global(class)?;
-            let width = kind_of_storage(class).map_or(1, |kind| kind.elt_size_in_bytes() as u64);
-            Some((self.text(key)?, width))
+            Some((self.text(key)?, width_of_storage(class)))
         });
         named.collect()
     }
