@@ -136,16 +136,48 @@ impl FeatureStore {
         wanted: &BTreeSet<ImageFeature>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<ImageFeatures> {
+        let mut parts = self.parts(network, dataset, options, wanted)?;
+        let job = Extraction { network: network.backbone, dataset, options, wanted };
+        job.complete(&mut parts, progress)?;
+        gather(dataset, parts, wanted)
+    }
+
+    /// Computes the share of process `rank` of `size` of the features that are not kept yet. Once
+    /// all processes have done so, [`Self::features`] finds them in the folder, which all must see.
+    ///
+    /// # Errors
+    /// Same as for [`Self::features`].
+    pub fn fill(
+        &self,
+        network: Network<'_>,
+        dataset: &Arc<Dataset>,
+        options: &ExtractOptions,
+        wanted: &BTreeSet<ImageFeature>,
+        (rank, size): (usize, usize),
+    ) -> Result<()> {
+        let mut parts = self.parts(network, dataset, options, wanted)?;
+        let count = parts.len();
+        let own = &mut parts[rank * count / size..(rank + 1) * count / size];
+        let job = Extraction { network: network.backbone, dataset, options, wanted };
+        job.complete(own, &mut |_, _| ())
+    }
+
+    /// Opens the parts of the images that `options` choose.
+    fn parts(
+        &self,
+        network: Network<'_>,
+        dataset: &Arc<Dataset>,
+        options: &ExtractOptions,
+        wanted: &BTreeSet<ImageFeature>,
+    ) -> Result<Vec<Part>> {
         check(network.backbone, options, wanted)?;
         let chosen = evenly_spaced(dataset.len(), options.limit);
         let folder = self.folder_of(network, dataset, options)?;
         let parts = chosen.chunks(self.part_images).enumerate();
-        let mut parts: Vec<Part> = parts
-            .map(|(i, indices)| Part::open(folder.as_deref(), i, indices.to_vec(), wanted))
-            .collect();
-        let job = Extraction { network: network.backbone, dataset, options, wanted };
-        job.complete(&mut parts, progress)?;
-        gather(dataset, parts, wanted)
+        let open = |(i, indices): (usize, &[usize])| {
+            Part::open(folder.as_deref(), i, indices.to_vec(), wanted)
+        };
+        Ok(parts.map(open).collect())
     }
 
     /// Creates the folder of these features, with a description in it, and returns its path.

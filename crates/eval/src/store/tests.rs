@@ -97,6 +97,24 @@ fn features_do_not_depend_on_the_store_and_are_computed_once() {
 }
 
 #[test]
+fn processes_fill_the_store_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = images(&folder.path().join("data"));
+    let ((_, network), (_, other)) = (network(1), network(2));
+    let fresh = features(&FeatureStore::default(), &network, &dataset, &PARTS).unwrap();
+    let store = store(&folder.path().join("store"), 4);
+    let whole = Network { backbone: &network, fingerprint: "weights" };
+    for rank in [2, 0, 1] {
+        store.fill(whole, &dataset, &options(), &wanted(&PARTS), (rank, 3)).unwrap();
+        let parts = fs::read_dir(folder.path().join("store")).unwrap().next().unwrap().unwrap();
+        let files = fs::read_dir(parts.path()).unwrap().count() - 1;
+        assert_eq!(files, [3, 5, 7][[2, 0, 1].iter().position(|&r| r == rank).unwrap()]);
+    }
+    // Another network with the same fingerprint finds all features.
+    assert_same(&fresh, &features(&store, &other, &dataset, &PARTS).unwrap());
+}
+
+#[test]
 fn a_stopped_extraction_goes_on_and_what_is_missing_is_added() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = images(&folder.path().join("data"));

@@ -15,6 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::sizes::words;
 
 use super::outcome::{Measured, Outcome, measure_each};
+use super::shared;
 use super::subject::{LAST, Subject, Task};
 
 /// Arguments of `simdino eval knn`.
@@ -66,6 +67,9 @@ pub fn run(args: &KnnArgs) -> Result<Outcome> {
     }
     if *tries == 0 {
         return Err(Failure::usage("--tries: must be at least 1 (got 0)"));
+    }
+    if !shared::extract(&args.subject, &BTreeSet::from([LAST]), true)? {
+        return Ok(Outcome::of_another_process());
     }
     measure_each(&args.subject.networks, &mut |opened| {
         measure(&args.options, &args.subject.task(opened, &BTreeSet::from([LAST]))?)

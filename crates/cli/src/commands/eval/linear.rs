@@ -15,6 +15,7 @@ use crate::failure::{Failure, Result};
 
 use super::networks::Opened;
 use super::outcome::{Measured, Outcome, measure_each};
+use super::shared;
 use super::subject::{LAST, Subject, Task};
 
 /// Arguments of `simdino eval linear`.
@@ -111,6 +112,10 @@ pub fn run(args: &LinearArgs) -> Result<Outcome> {
     }
     if blocks.contains(&0) {
         return Err(Failure::usage("--blocks: every number must be at least 1 (got 0)"));
+    }
+    let untrained = !args.options.skip_untrained;
+    if !shared::extract(&args.subject, &wanted(&args.options), untrained)? {
+        return Ok(Outcome::of_another_process());
     }
     measure_each(&args.subject.networks, &mut |opened| {
         check_depth(&args.options.config(), opened)?;

@@ -10,6 +10,7 @@ use crate::console::note;
 use crate::failure::{Failure, Result};
 
 use super::outcome::{Measured, Outcome, measure_each, text_of};
+use super::shared;
 use super::subject::{LAST, Subject, Task};
 
 /// Arguments of `simdino eval logistic`.
@@ -37,6 +38,9 @@ pub fn run(args: &LogisticArgs) -> Result<Outcome> {
         return Err(Failure::usage(format!(
             "--c: every number must be greater than 0 (got {c:?})"
         )));
+    }
+    if !shared::extract(&args.subject, &BTreeSet::from([LAST]), true)? {
+        return Ok(Outcome::of_another_process());
     }
     measure_each(&args.subject.networks, &mut |opened| {
         measure(&args.options, &args.subject.task(opened, &BTreeSet::from([LAST]))?)

@@ -14,6 +14,7 @@ mod maskcut;
 mod networks;
 mod outcome;
 mod retrieval;
+mod shared;
 mod sheet;
 mod subject;
 mod video;
@@ -70,6 +71,9 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// Returns the errors of the protocol.
 pub fn measure(args: &Args) -> Result<Outcome> {
+    if !matches!(args.protocol, Protocol::Knn(_) | Protocol::Linear(_) | Protocol::Logistic(_)) {
+        shared::refuse()?;
+    }
     match &args.protocol {
         Protocol::Knn(args) => knn::run(args),
         Protocol::Linear(args) => linear::run(args),

@@ -9,6 +9,7 @@ use model::VisionTransformer;
 use model::weights::PretrainedBackbone;
 use simdino::device::{self, DeviceSpec};
 use tch::Device;
+use torch_ext::{Launch, Launcher};
 
 use crate::failure::{Failure, Result};
 use crate::weights::{self, run_of};
@@ -27,7 +28,7 @@ pub struct Networks {
     prefix: Option<String>,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceSpec,
+    pub device: DeviceSpec,
     /// Precision of the networks, fp32 or bf16; bf16 is several times as fast on a GPU
     #[arg(long, default_value_t = FeaturePrecision::Fp32)]
     pub precision: FeaturePrecision,
@@ -72,7 +73,11 @@ impl Networks {
     /// # Errors
     /// Returns an error if the device or the weights cannot be used.
     pub fn open(&self, path: &Path) -> Result<Opened> {
-        let device = device::resolve(self.device)?;
+        let launch = Launch::from_variables(&std::env::vars().collect())?;
+        let device = match launch.launcher {
+            Launcher::Torchrun => device::of_process(self.device, &launch)?,
+            _ => device::resolve(self.device)?,
+        };
         let weights = weights::open(path, self.prefix.as_deref(), device)?;
         let fingerprint = network_fingerprint(&weights)?;
         let (path, precision) = (path.to_owned(), self.precision);
@@ -117,7 +122,8 @@ impl Opened {
     pub fn untrained(&self) -> Result<Untrained> {
         let backbone = self.weights.untrained()?;
         // The random weights depend on the seed in the file and on the generator of the device.
-        let fingerprint = format!("untrained-{:?}-{}", self.device, self.fingerprint);
+        let device = if self.device.is_cuda() { "cuda" } else { "cpu" };
+        let fingerprint = format!("untrained-{device}-{}", self.fingerprint);
         Ok(Untrained { backbone, fingerprint })
     }
 }

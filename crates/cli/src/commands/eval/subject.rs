@@ -14,7 +14,7 @@ use eval::{ExtractOptions, FeatureSet, SUBSET_VERSION, open_labeled};
 use simdino::weights::data_config;
 
 use crate::console::{name_skipped, note, progress};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::sizes::Sizes;
 use crate::weights::run_of;
 
@@ -113,13 +113,10 @@ impl Subject {
         wanted: &BTreeSet<ImageFeature>,
     ) -> Result<Task<'a>> {
         let extract = self.extract_options(opened)?;
-        let config = data_config(&opened.weights, "");
-        let open = |path: &String| -> Result<Arc<Dataset>> {
-            let set = open_labeled(path, &config)?;
+        let [train, test] = self.sets(opened)?;
+        for (path, set) in [(&self.train, &train), (&self.test, &test)] {
             set.notices().sentences_about(path).iter().for_each(|text| note(text));
-            Ok(set)
-        };
-        let (train, test) = (open(&self.train)?, open(&self.test)?);
+        }
         if train.fingerprint() == test.fingerprint() {
             note(
                 "warning: the training images are also the test images, so these numbers do not show \
@@ -134,6 +131,49 @@ impl Subject {
         }
         let (wanted, untrained) = (wanted.clone(), OnceCell::new());
         Ok(Task { subject: self, opened, extract, train, test, store, wanted, trained, untrained })
+    }
+
+    /// Opens both sets in the pixel format of the network.
+    fn sets(&self, opened: &Opened) -> Result<[Arc<Dataset>; 2]> {
+        let config = data_config(&opened.weights, "");
+        Ok([open_labeled(&self.train, &config)?, open_labeled(&self.test, &config)?])
+    }
+
+    /// Computes the share of a process, `(rank, size)`, of the features of all networks that are
+    /// not kept yet, and, with `untrained`, of the same networks untrained. `workers` is the number
+    /// of threads that decode images.
+    ///
+    /// # Errors
+    /// Returns an error if there is no folder that keeps features. Otherwise the same as for
+    /// [`Self::task`].
+    pub fn fill(
+        &self,
+        wanted: &BTreeSet<ImageFeature>,
+        untrained: bool,
+        share: (usize, usize),
+        workers: usize,
+    ) -> Result<()> {
+        for path in self.networks.paths()? {
+            let opened = self.networks.open(&path)?;
+            let folder = self.embedding.folder(&path).ok_or_else(|| {
+                Failure::usage(
+                    "--features FOLDER: several processes need a folder for features, on a disk \
+                     that all of them share",
+                )
+            })?;
+            let store = FeatureStore::in_folder(folder);
+            let random = if untrained { Some(opened.untrained()?) } else { None };
+            let mut extract = self.extract_options(&opened)?;
+            extract.workers = Some(workers);
+            for (set, limit) in self.sets(&opened)?.iter().zip(self.limits()) {
+                extract.limit = limit;
+                store.fill(opened.network(), set, &extract, wanted, share)?;
+                if let Some(random) = &random {
+                    store.fill(random.network(), set, &extract, wanted, share)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Returns the maximum numbers of images of the train and test sets.

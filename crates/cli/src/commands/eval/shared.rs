@@ -1,0 +1,57 @@
+//! Evaluations that torchrun has started as several processes, which share the extraction of
+//! features.
+
+use std::collections::BTreeSet;
+
+use eval::store::ImageFeature;
+use simdino::RunConfig;
+use torch_ext::{Launch, Launcher};
+
+use crate::failure::{Failure, Result};
+use crate::train::distributed::DistributedContext;
+
+use super::subject::Subject;
+
+/// Returns the processes of torchrun; `None` if there is only one.
+fn launch() -> Result<Option<Launch>> {
+    // An allocation of SLURM may have several tasks of which this is the only one.
+    let launch = Launch::from_variables(&std::env::vars().collect())?;
+    Ok((launch.size > 1 && launch.launcher == Launcher::Torchrun).then_some(launch))
+}
+
+/// Computes the features that are not kept yet in all processes of torchrun, if it has started
+/// several. Returns whether this process goes on to evaluate them: only the first does.
+///
+/// # Errors
+/// Returns an error if features cannot be computed in this or another process.
+pub fn extract(
+    subject: &Subject,
+    wanted: &BTreeSet<ImageFeature>,
+    untrained: bool,
+) -> Result<bool> {
+    let Some(launch) = launch()? else { return Ok(true) };
+    let mut config = RunConfig::default();
+    config.run.device = subject.networks.device;
+    let context = DistributedContext::join(&config, launch, config.run.timeout_s)?;
+    let share = (context.launch.rank, context.launch.size);
+    subject
+        .fill(wanted, untrained, share, context.workers(None))
+        .inspect_err(|failure| context.leave(failure))?;
+    context.processes.collective().barrier()?;
+    Ok(context.is_first())
+}
+
+/// Returns an error if torchrun has started several processes.
+///
+/// # Errors
+/// Says which protocols several processes can share.
+pub fn refuse() -> Result<()> {
+    match launch()? {
+        None => Ok(()),
+        Some(launch) => Err(Failure::usage(format!(
+            "{} processes of torchrun cannot share this protocol: start it once, without torchrun; \
+             knn, logistic, and linear share the extraction of features",
+            launch.size
+        ))),
+    }
+}
