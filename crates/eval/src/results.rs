@@ -173,7 +173,9 @@ fn cells(record: &Record) -> [String; 13] {
     let number = |value: Option<u32>| value.map_or_else(String::new, |value| value.to_string());
     let float = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     let settings = record.settings.iter().map(|(name, value)| format!("{name}={value}"));
-    let data = record.data.iter().map(|data| format!("{}={}", data.role, data.path));
+    let data = record.data.iter().map(|data| {
+        format!("{}={} ({} images, {})", data.role, data.path, data.images, data.fingerprint)
+    });
     let joined = |parts: Vec<String>| parts.join(" ");
     [
         record.protocol.clone(),

@@ -10,8 +10,11 @@ use super::scale::{self, percent};
 
 const HEADING: &str = "Evaluations";
 
+/// Number of digits that are shown of the fingerprint of weights.
+const SHOWN: usize = 12;
+
 /// Titles of the columns.
-const HEAD: [&str; 12] = [
+const HEAD: [&str; 14] = [
     "protocol",
     "metric",
     THIS,
@@ -24,6 +27,8 @@ const HEAD: [&str; 12] = [
     "step",
     "data",
     "images",
+    "weights",
+    "version",
 ];
 
 /// Returns the section with all evaluations in `results.json`; empty if there are none.
@@ -71,6 +76,8 @@ fn row(record: &Record) -> Vec<String> {
         record.weights.step.to_string(),
         images(record),
         sizes(record),
+        record.weights.fingerprint.chars().take(SHOWN).collect(),
+        record.version.clone(),
     ]
 }
 
