@@ -8,8 +8,9 @@ use tch::Tensor;
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
 use crate::knn::{KnnConfig, KnnScore, check_config, classify};
-use crate::labeled::{Labeled, comparable, permutation, seeded};
+use crate::labeled::{Labeled, comparable};
 use crate::record::Record;
+use crate::torch_random::TorchRandom;
 
 /// Settings of few-shot k-NN.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -84,7 +85,7 @@ pub fn few_shot(
     for &per_class in &config.per_class {
         let mut tries = Vec::new();
         for seed in 0..config.tries {
-            let rows = subset(&train, per_class, seed as u64)?;
+            let rows = subset(&train, per_class, seed as u64);
             tries.push(classify(&train.chosen(&rows)?, &test, knn)?);
         }
         scores.extend((0..knn.k.len()).map(|i| averaged(per_class, &tries, i)));
@@ -93,19 +94,17 @@ pub fn few_shot(
 }
 
 /// Draws the rows of `per_class` images of each class, as PyTorch does after `manual_seed(seed)`.
-/// Restores the generator.
-fn subset(train: &Labeled, per_class: usize, seed: u64) -> Result<Tensor> {
+fn subset(train: &Labeled, per_class: usize, seed: u64) -> Tensor {
     let mut by_class: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
     for (row, &label) in (0..).zip(&train.labels) {
         by_class.entry(label).or_default().push(row);
     }
-    let of_class = |rows: &Vec<i64>| {
-        let order = Vec::<i64>::try_from(permutation(rows.len() as i64)?)?;
-        Ok(order.into_iter().take(per_class).map(|i| rows[i as usize]).collect())
+    let mut random = TorchRandom::new(seed);
+    let of_class = |rows: &Vec<i64>| -> Vec<i64> {
+        let order = random.permutation(rows.len());
+        order.into_iter().take(per_class).map(|i| rows[i as usize]).collect()
     };
-    let drawn: Vec<Vec<i64>> =
-        seeded(seed, || by_class.values().map(of_class).collect::<Result<_>>())?;
-    Ok(Tensor::from_slice(&drawn.concat()))
+    Tensor::from_slice(&by_class.values().flat_map(of_class).collect::<Vec<i64>>())
 }
 
 /// Returns the mean and standard deviation of score `i` over all tries.
@@ -123,8 +122,6 @@ fn averaged(per_class: usize, tries: &[Vec<KnnScore>], i: usize) -> FewShotScore
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
 
     fn set(labels: &[u32], offset: f64) -> FeatureSet {
@@ -150,15 +147,9 @@ mod tests {
         // torch 2.11: manual_seed(1), then randperm(4), randperm(2), and randperm(5), two of each.
         let train = set(&labels(&[4, 2, 5]), 0.0);
         let (train, _) = comparable(&train, &train, &mut Vec::new()).unwrap();
-        let before = torch_ext::rng_state(Device::Cpu).unwrap();
-        let rows = Vec::<i64>::try_from(subset(&train, 2, 1).unwrap()).unwrap();
+        let rows = Vec::<i64>::try_from(subset(&train, 2, 1)).unwrap();
         assert_eq!(rows, [1, 3, 4, 5, 9, 8]);
-        assert_eq!(
-            before,
-            torch_ext::rng_state(Device::Cpu).unwrap(),
-            "the generator is left alone"
-        );
-        let all = Vec::<i64>::try_from(subset(&train, 9, 1).unwrap()).unwrap();
+        let all = Vec::<i64>::try_from(subset(&train, 9, 1)).unwrap();
         assert_eq!(
             all.iter().collect::<std::collections::BTreeSet<_>>().len(),
             11,

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use crate::error::{Error, Result};
 use crate::features::{FeatureSet, check_images};
+use crate::torch_random::TorchRandom;
 
 /// The labeled images of a set.
 #[derive(Debug)]
@@ -21,13 +22,13 @@ impl Labeled {
         Tensor::from_slice(&self.labels.iter().map(|&l| i64::from(l)).collect::<Vec<_>>())
     }
 
-    /// Splits the images at random. Returns the indices of the images that are kept and of the
+    /// Splits the images at random, as PyTorch does after `manual_seed(seed)`. Returns the indices of the images that are kept and of the
     /// fraction `held_out`, both int64.
-    pub(crate) fn split(&self, held_out: f64, seed: u64) -> Result<[Tensor; 2]> {
+    pub(crate) fn split(&self, held_out: f64, seed: u64) -> [Tensor; 2] {
         let count = self.labels.len() as i64;
-        let order = seeded(seed, || permutation(count))?;
+        let order = Tensor::from_slice(&TorchRandom::new(seed).permutation(self.labels.len()));
         let first = (count as f64 * held_out) as i64;
-        Ok([order.narrow(0, first, count - first), order.narrow(0, 0, first)])
+        [order.narrow(0, first, count - first), order.narrow(0, 0, first)]
     }
 
     /// Returns the images of a range.
@@ -43,20 +44,6 @@ impl Labeled {
         let labels = indices.iter().filter_map(|&i| self.labels.get(i as usize).copied());
         Ok(Self { features: self.features.f_index_select(0, rows)?, labels: labels.collect() })
     }
-}
-
-/// Returns what `draw` draws as PyTorch does after `manual_seed(seed)`. Restores the generator.
-pub(crate) fn seeded<T>(seed: u64, draw: impl FnOnce() -> Result<T>) -> Result<T> {
-    let before = torch_ext::rng_state(Device::Cpu)?;
-    torch_ext::manual_seed(seed);
-    let drawn = draw();
-    torch_ext::set_rng_state(Device::Cpu, &before)?;
-    drawn
-}
-
-/// Draws a permutation of `0..count` as PyTorch does, `[count]` int64.
-pub(crate) fn permutation(count: i64) -> Result<Tensor> {
-    Ok(Tensor::f_randperm(count, (Kind::Int64, Device::Cpu))?)
 }
 
 /// Returns the labeled images of both sets with matched classes. Classes are renumbered without

@@ -40,6 +40,7 @@ pub mod segmentation;
 pub mod spectrum;
 pub mod store;
 mod subset;
+mod torch_random;
 pub mod tracking;
 
 pub use error::{Error, Result};

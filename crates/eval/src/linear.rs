@@ -125,7 +125,7 @@ impl<'a> LinearProbe<'a> {
         let count = learned.labels.len() as i64;
         let device = config.device;
         let (kept, held_out) = if config.holdout {
-            let [kept, held_out] = learned.split(HELD_OUT, config.seed)?;
+            let [kept, held_out] = learned.split(HELD_OUT, config.seed);
             let few = || Error::TooFewToHoldOut { images: learned.labels.len() };
             let chosen = learned.chosen(&held_out)?;
             let left: BTreeSet<u32> = learned.chosen(&kept)?.labels.into_iter().collect();

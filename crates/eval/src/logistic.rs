@@ -253,7 +253,7 @@ fn try_candidates(
     config: &LogisticConfig,
     candidates: &[usize],
 ) -> Result<Vec<u64>> {
-    let [kept, held_out] = train.split(config.held_out, config.seed)?;
+    let [kept, held_out] = train.split(config.held_out, config.seed);
     let (kept, held_out) = (train.chosen(&kept)?, train.chosen(&held_out)?);
     if held_out.labels.is_empty() || kept.labels.iter().collect::<BTreeSet<_>>().len() < 2 {
         return Err(Error::TooFewToChoose { images: train.labels.len() });
