@@ -27,6 +27,23 @@ fn rows(bench: &Bench) -> Vec<Value> {
     serde_json::from_str::<Value>(&text).unwrap()["rows"].as_array().unwrap().clone()
 }
 
+/// Checks that finished runs, with the rows `first`, are not repeated.
+fn repeats_nothing(bench: &Bench, first: &[Value]) {
+    // Finished runs are not repeated, and those beyond the first stay in the table.
+    bench.ok(&["study", "grid.yaml", "--first", "1"]);
+    let done = |rows: &[Value]| rows.iter().filter(|row| row["status"] == "done").count();
+    assert_eq!((rows(bench).len(), done(&rows(bench))), (12, done(first)));
+    let output = bench.run(&["study", "grid.yaml", "--first", "0"]);
+    assert!(stderr(&output).contains("'--first <N>': must be at least 1"), "{}", stderr(&output));
+    let said =
+        bench.fails(2, &["study", "grid.yaml", "--out", "runs/grid/runs/held_batch_size=8_seed=0"]);
+    assert!(said.contains("holds a training run"), "{said}");
+    let output = bench.run(&["study", "grid.yaml", "--jobs", "4"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && !said.contains("held_batch"), "{said}");
+    assert_eq!(rows(bench)[0], first[0]);
+}
+
 #[test]
 fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     let bench = Bench::new();
@@ -60,19 +77,7 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     let page = fs::read_to_string(bench.path("runs/grid/study.html")).unwrap();
     assert!(page.contains("k-NN by train.batch_size") && !page.contains("NaN"));
 
-    // Finished runs are not repeated, and those beyond the first stay in the table.
-    bench.ok(&["study", "grid.yaml", "--first", "1"]);
-    let done = |rows: &[Value]| rows.iter().filter(|row| row["status"] == "done").count();
-    assert_eq!((rows(&bench).len(), done(&rows(&bench))), (12, done(&first)));
-    let output = bench.run(&["study", "grid.yaml", "--first", "0"]);
-    assert!(stderr(&output).contains("'--first <N>': must be at least 1"), "{}", stderr(&output));
-    let said =
-        bench.fails(2, &["study", "grid.yaml", "--out", "runs/grid/runs/held_batch_size=8_seed=0"]);
-    assert!(said.contains("holds a training run"), "{said}");
-    let output = bench.run(&["study", "grid.yaml", "--jobs", "4"]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && !said.contains("held_batch"), "{said}");
-    assert_eq!(rows(&bench)[0], first[0]);
+    repeats_nothing(&bench, &first);
 
     // A base config that has changed under the same name is refused.
     let base = fs::read_to_string(bench.path("tiny.yaml")).unwrap();

@@ -53,13 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
     let grid = Grid::read(&document, &shown)?;
     let first = args.first.map_or(grid.runs.len(), NonZeroUsize::get).min(grid.runs.len());
     let name = args.grid.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&name));
-    if out.join("config.resolved.yaml").exists() {
-        return Err(Failure::usage(format!(
-            "{} holds a training run: choose another folder with --out",
-            out.display()
-        )));
-    }
+    let out = folder(args, &name)?;
     if args.dry_run {
         return list(&grid, &out, first);
     }
@@ -99,6 +93,18 @@ pub fn run(args: &Args) -> Result<()> {
             )))
         }
         false => Ok(()),
+    }
+}
+
+/// Returns the folder of the study, which must not be that of a training run.
+fn folder(args: &Args, name: &str) -> Result<PathBuf> {
+    let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
+    match out.join("config.resolved.yaml").exists() {
+        false => Ok(out),
+        true => Err(Failure::usage(format!(
+            "{} holds a training run: choose another folder with --out",
+            out.display()
+        ))),
     }
 }
 

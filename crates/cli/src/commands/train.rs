@@ -198,23 +198,31 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
     let outcome = trainer::run::run(&job, &mut learner, start, &mut observer, &mut probes);
     stop.release();
     let flushed = observer.finish();
-    match outcome? {
-        Outcome::Stopped => Err(stopped("after writing a checkpoint", &root)),
-        Outcome::NotBegun => Err(Failure::stopped(format!(
+    if let Some(failure) = early_end(outcome?, &stop, &root) {
+        return Err(failure);
+    }
+    flushed?;
+    if !distributed.is_first() {
+        return Ok(());
+    }
+    // `eval knn` may have measured the earlier weights while this training extended a run.
+    forget_table(dir.root(), start.step..plan.last_step)?;
+    finish(session, &dir, &learner, knn.as_ref(), &mut observer)
+}
+
+/// Returns how a signal ended the run; `None` if it has completed all steps.
+fn early_end(outcome: Outcome, stop: &StopFlag, root: &Path) -> Option<Failure> {
+    match outcome {
+        Outcome::Stopped => Some(stopped("after writing a checkpoint", root)),
+        Outcome::NotBegun => Some(Failure::stopped(format!(
             "stopped by a signal before the first step, so there is nothing to continue: start \
              again ({})",
             root.display()
         ))),
         Outcome::Finished if stop.is_set() => {
-            Err(stopped("after the last step, before the final results", &root))
+            Some(stopped("after the last step, before the final results", root))
         }
-        Outcome::Finished if distributed.is_first() => {
-            flushed?;
-            // `eval knn` may have measured the earlier weights while this training extended a run.
-            forget_table(dir.root(), start.step..plan.last_step)?;
-            finish(session, &dir, &learner, knn.as_ref(), &mut observer)
-        }
-        Outcome::Finished => Ok(flushed?),
+        Outcome::Finished => None,
     }
 }
 
