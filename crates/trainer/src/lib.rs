@@ -29,7 +29,6 @@ pub mod processes;
 mod recorder;
 pub mod run;
 pub mod schedule;
-mod skips;
 pub mod start;
 pub mod step;
 mod warnings;

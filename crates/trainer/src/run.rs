@@ -22,9 +22,8 @@ use crate::plan::Plan;
 use crate::probe::{Moment, Probe};
 use crate::processes::Processes;
 use crate::schedule::{Schedules, StepValues};
-use crate::skips::SkipCounter;
 use crate::start::Start;
-use crate::step::{StepOutput, StepRequest};
+use crate::step::{Skipped, StepOutput, StepRequest, StepResult, step_seed};
 use crate::warnings::TrainingWarnings;
 
 /// The inputs of a run, apart from its learner.
@@ -260,13 +259,63 @@ fn open_loader(job: &TrainingJob, learner: &Learner, start: u64) -> Result<Devic
     DeviceLoader::new(Arc::clone(&job.dataset), views, config, position, normalizer)
 }
 
-/// Returns the seed of torch's generators at a step, independent of earlier steps.
-fn step_seed(seed: u64, step: u64) -> u64 {
-    // SplitMix64, so that neighboring steps and seeds are unrelated.
-    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step.wrapping_add(0x6a09_e667_f3bc_c909);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+/// Counts consecutive skipped steps.
+#[derive(Default)]
+struct SkipCounter {
+    in_a_row: u64,
+}
+
+impl SkipCounter {
+    /// Warns if the run ends with skipped steps.
+    fn at_end(&self, observer: &mut dyn Observer) {
+        if self.in_a_row > 0 {
+            observer.warning(&format!(
+                "the last {} steps were skipped, so the network has not learned from them and may \
+                 be useless: see the warnings above, and lower optim.base_lr if losses were not \
+                 finite",
+                self.in_a_row
+            ));
+        }
+    }
+
+    /// Returns the output of a completed step. For a skipped step, warns and returns `None`, or an
+    /// error if there were too many in a row.
+    fn handle(
+        &mut self,
+        result: StepResult,
+        job: &TrainingJob,
+        step: u64,
+        meter: &mut Meter,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<StepOutput>> {
+        let skipped = match result {
+            StepResult::Done(output) => {
+                self.in_a_row = 0;
+                meter.retried(output.rate_retries);
+                return Ok(Some(output));
+            }
+            StepResult::Skipped(skipped) => skipped,
+        };
+        meter.skipped();
+        if skipped.scaling {
+            return Ok(None); // the loss scale of half precision is found this way
+        }
+        self.in_a_row += 1;
+        let Skipped { what, samples, .. } = skipped;
+        let (row, most) = (self.in_a_row, job.train.max_skipped_steps);
+        if row <= most {
+            let text = format!(
+                "step {step} was skipped, because {what} ({row} in a row; more than {most} in a \
+                 row end the run)"
+            );
+            observer.warning(&text);
+            return Ok(None);
+        }
+        let names: Vec<String> =
+            samples.iter().map(|&index| job.dataset.name(index as usize)).collect();
+        let images = observer.lost(step, &names)?;
+        Err(Error::NotFinite { step, what, row, images })
+    }
 }
 
 /// Saves a checkpoint. If the run `stops`, all processes wait for it, because a launcher may kill the

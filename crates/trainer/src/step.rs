@@ -124,3 +124,12 @@ impl StepOutput {
         Ok(())
     }
 }
+
+/// Returns the seed of torch's generators at a step, independent of earlier steps.
+pub(crate) fn step_seed(seed: u64, step: u64) -> u64 {
+    // SplitMix64, so that neighboring steps and seeds are unrelated.
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step.wrapping_add(0x6a09_e667_f3bc_c909);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
