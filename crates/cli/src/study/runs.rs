@@ -63,13 +63,16 @@ struct Done {
 type Settings = BTreeMap<String, Value>;
 
 /// Keys and sections that the results of a run do not depend on.
-const WITHOUT_EFFECT: [&str; 9] = [
+const WITHOUT_EFFECT: [&str; 12] = [
     "run.name",
     "run.dir",
     "run.timeout_s",
     "data.workers",
     "data.prefetch",
     "data.cache",
+    "data.spill_dir",
+    "model.checkpoint_blocks",
+    "train.cuda_graph",
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",

@@ -9,10 +9,11 @@ use model::VisionTransformer;
 use model::weights::PretrainedBackbone;
 use simdino::device::{self, DeviceSpec};
 use tch::Device;
-use torch_ext::{Launch, Launcher};
 
 use crate::failure::{Failure, Result};
 use crate::weights::{self, run_of};
+
+use super::shared;
 
 /// Options of all evaluations.
 #[derive(Debug, Clone, clap::Args)]
@@ -73,10 +74,9 @@ impl Networks {
     /// # Errors
     /// Returns an error if the device or the weights cannot be used.
     pub fn open(&self, path: &Path) -> Result<Opened> {
-        let launch = Launch::from_variables(&std::env::vars().collect())?;
-        let device = match launch.launcher {
-            Launcher::Torchrun => device::of_process(self.device, &launch)?,
-            _ => device::resolve(self.device)?,
+        let device = match shared::launch()? {
+            Some(launch) => device::of_process(self.device, &launch)?,
+            None => device::resolve(self.device)?,
         };
         let weights = weights::open(path, self.prefix.as_deref(), device)?;
         let fingerprint = network_fingerprint(&weights)?;

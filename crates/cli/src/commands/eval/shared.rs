@@ -13,8 +13,15 @@ use crate::train::distributed::DistributedContext;
 use super::subject::Subject;
 
 /// Returns the processes of torchrun; `None` if there is only one.
-fn launch() -> Result<Option<Launch>> {
-    // An allocation of SLURM may have several tasks of which this is the only one.
+///
+/// # Errors
+/// Returns an error if torchrun's variables contradict each other.
+pub fn launch() -> Result<Option<Launch>> {
+    // Without this variable of torchrun, those of SLURM would count, but an evaluation in a batch
+    // script is a single process, however many tasks the allocation has.
+    if std::env::var_os("WORLD_SIZE").is_none() {
+        return Ok(None);
+    }
     let launch = Launch::from_variables(&std::env::vars().collect())?;
     Ok((launch.size > 1 && launch.launcher == Launcher::Torchrun).then_some(launch))
 }
