@@ -9,11 +9,10 @@ use model::VisionTransformer;
 use model::weights::PretrainedBackbone;
 use simdino::device::{self, DeviceSpec};
 use tch::Device;
+use torch_ext::{Launch, Launcher};
 
 use crate::failure::{Failure, Result};
 use crate::weights::{self, run_of};
-
-use super::shared;
 
 /// Options of all evaluations.
 #[derive(Debug, Clone, clap::Args)]
@@ -74,7 +73,7 @@ impl Networks {
     /// # Errors
     /// Returns an error if the device or the weights cannot be used.
     pub fn open(&self, path: &Path) -> Result<Opened> {
-        let device = match shared::launch()? {
+        let device = match launch()? {
             Some(launch) => device::of_process(self.device, &launch)?,
             None => device::resolve(self.device)?,
         };
@@ -139,6 +138,20 @@ impl Untrained {
     pub fn network(&self) -> Network<'_> {
         Network { backbone: &self.backbone, fingerprint: &self.fingerprint }
     }
+}
+
+/// Returns the processes of torchrun; `None` if there is only one.
+///
+/// # Errors
+/// Returns an error if torchrun's variables contradict each other.
+pub fn launch() -> Result<Option<Launch>> {
+    // Without this variable of torchrun, those of SLURM would count, but an evaluation in a batch
+    // script is a single process, however many tasks the allocation has.
+    if std::env::var_os("WORLD_SIZE").is_none() {
+        return Ok(None);
+    }
+    let launch = Launch::from_variables(&std::env::vars().collect())?;
+    Ok((launch.size > 1 && launch.launcher == Launcher::Torchrun).then_some(launch))
 }
 
 /// Checks that a folder is writable by creating a temporary file in it. If the folder does not

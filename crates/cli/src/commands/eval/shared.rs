@@ -5,26 +5,12 @@ use std::collections::BTreeSet;
 
 use eval::store::ImageFeature;
 use simdino::RunConfig;
-use torch_ext::{Launch, Launcher};
 
 use crate::failure::{Failure, Result};
 use crate::train::distributed::DistributedContext;
 
+use super::networks::launch;
 use super::subject::Subject;
-
-/// Returns the processes of torchrun; `None` if there is only one.
-///
-/// # Errors
-/// Returns an error if torchrun's variables contradict each other.
-pub fn launch() -> Result<Option<Launch>> {
-    // Without this variable of torchrun, those of SLURM would count, but an evaluation in a batch
-    // script is a single process, however many tasks the allocation has.
-    if std::env::var_os("WORLD_SIZE").is_none() {
-        return Ok(None);
-    }
-    let launch = Launch::from_variables(&std::env::vars().collect())?;
-    Ok((launch.size > 1 && launch.launcher == Launcher::Torchrun).then_some(launch))
-}
 
 /// Computes the features that are not kept yet in all processes of torchrun, if it has started
 /// several. Returns whether this process goes on to evaluate them: only the first does.
