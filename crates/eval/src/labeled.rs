@@ -22,8 +22,8 @@ impl Labeled {
         Tensor::from_slice(&self.labels.iter().map(|&l| i64::from(l)).collect::<Vec<_>>())
     }
 
-    /// Splits the images at random, as PyTorch does after `manual_seed(seed)`. Returns the indices of the images that are kept and of the
-    /// fraction `held_out`, both int64.
+    /// Splits the images at random, as PyTorch does after `manual_seed(seed)`. Returns the indices of
+    /// the images that are kept and of the fraction `held_out`, both int64.
     pub(crate) fn split(&self, held_out: f64, seed: u64) -> [Tensor; 2] {
         let count = self.labels.len() as i64;
         let order = Tensor::from_slice(&TorchRandom::new(seed).permutation(self.labels.len()));

@@ -70,7 +70,8 @@ pub(crate) fn rounded(number: f64) -> f64 {
     format!("{number:.2e}").parse().unwrap_or(number)
 }
 
-/// Minimizes `C * sum(cross-entropy) + |W|^2 / 2` with L-BFGS, which starts in fp32 and converges in fp64. The bias is not penalized.
+/// Minimizes `C * sum(cross-entropy) + |W|^2 / 2` with L-BFGS, which starts in fp32 and converges in
+/// fp64. The bias is not penalized.
 ///
 /// # Shapes
 /// - `features`: `[n, D]`

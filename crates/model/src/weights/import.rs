@@ -89,8 +89,9 @@ impl ImportPolicy {
 ///
 /// # Errors
 /// Returns an error if the file has no network or none with the role, does not tell which grid its
-/// positions belong to, has tensors without a counterpart, or matches too little; if tensors overlap, contain integers, or contain a
-/// non-finite value (the variables are then partly loaded); or if the file cannot be read.
+/// positions belong to, has tensors without a counterpart, or matches too little; if tensors overlap,
+/// contain integers, or contain a non-finite value (the variables are then partly loaded); or if the
+/// file cannot be read.
 pub fn import(
     file: &TensorFile,
     target: &Target<'_>,

@@ -93,8 +93,8 @@ impl Kept {
     }
 
     /// Adds the lines of a measure to the table. They replace earlier ones unless `only_new`, for a
-    /// call that failed, or lacks the weights or data that the earlier lines were measured with. The table is
-    /// sorted in the order of `rows`, which are all rows of the paper.
+    /// call that failed, or lacks the weights or data that the earlier lines were measured with. The
+    /// table is sorted in the order of `rows`, which are all rows of the paper.
     pub fn put_lines(&mut self, new: &[Line], only_new: bool, rows: &[Row]) {
         let same =
             |a: &Line, b: &Line| (&a.row, &a.measure, &a.metric) == (&b.row, &b.measure, &b.metric);

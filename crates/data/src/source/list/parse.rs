@@ -12,8 +12,8 @@ use super::rows::Rows;
 use super::table::Table;
 use crate::error::{Error, Result};
 
-/// Maximum length of a path, and of a line of a `.txt` list, in bytes: far above any real path, and too small to fill the
-/// memory.
+/// Maximum length of a path, and of a line of a `.txt` list, in bytes: far above any real path, and
+/// too small to fill the memory.
 const MAX_LINE_BYTES: usize = 64 << 10;
 /// Maximum length of a line of a table or a `.jsonl` list, in bytes; columns other than the path may
 /// contain anything.
