@@ -1,9 +1,13 @@
 """Writes a fixture of the eval crate: dense evaluations and retrieval, reimplemented with numpy and
 scikit-learn.
 
-    python tools/parity/segmentation.py crates/eval/tests/fixtures
+    python tools/parity/segmentation.py crates/eval/tests/fixtures [evaluate.py]
+
+With the file python/evaluate.py of the revisited Oxford and Paris benchmark (github.com/filipradenovic/revisitop),
+it also checks that the published scores are the same.
 """
 
+import importlib.util
 import json
 import pickle
 import sys
@@ -134,7 +138,7 @@ def average_precision(ranks, positives):
     return total / positives
 
 
-def retrieval(rng):
+def retrieval(rng, published=None):
     """Computes mAP and mP@k of three protocols, dropping the junk items of each ranking."""
     queries, database, dim = 7, 60, 6
     features = rng.standard_normal((queries + database, dim)).astype(np.float32)
@@ -153,6 +157,12 @@ def retrieval(rng):
         ("medium", ("easy", "hard"), ("junk",)),
         ("hard", ("hard",), ("junk", "easy")),
     ):
+        if published:
+            compare = [
+                {"ok": np.concatenate([of[g] for g in good]), "junk": np.concatenate([of[b] for b in bad])}
+                for of in truth
+            ]
+            theirs = published.compute_map(rankings.T, compare, [1, 5, 10])
         aps, precisions = [], []
         for ranking, of in zip(rankings, truth):
             positives = set(np.concatenate([of[g] for g in good]).astype(int))
@@ -169,6 +179,10 @@ def retrieval(rng):
                 row.append(sum(rank < most for rank in ranks) / most)
             precisions.append(row)
         out[name] = {"map": float(np.mean(aps)), "mp": np.mean(precisions, axis=0).tolist()}
+        if published:
+            np.testing.assert_allclose(out[name]["map"], theirs[0], rtol=1e-12)
+            np.testing.assert_allclose(out[name]["mp"], theirs[2], rtol=1e-12)
+            print(f"{name}: the published mAP {theirs[0]:.6f} and mP@k {theirs[2]} are the same")
     as_lists = [{key: value.tolist() for key, value in of.items()} for of in truth]
     return {"retrieval.features": features}, {"truth": as_lists, "expected": out}
 
@@ -187,11 +201,20 @@ def ground_truth(folder):
         (folder / f"gnd_small_arrays_{protocol}.pkl").write_bytes(pickle.dumps(arrays, protocol=protocol))
 
 
-def main(folder):
+def load(path):
+    """Imports the published evaluation, which calls a function that NumPy 2.4 has removed."""
+    np.in1d = np.isin
+    spec = importlib.util.spec_from_file_location("evaluate", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main(folder, evaluate=None):
     ground_truth(Path(folder))
     rng = np.random.default_rng(SEED)
     tensors = confusion(rng) | in_context(rng) | knn(rng) | head(rng)
-    more, texts = retrieval(rng)
+    more, texts = retrieval(rng, load(evaluate) if evaluate else None)
     save_file(
         tensors | more, Path(folder) / "segmentation.safetensors",
         {name: json.dumps(value) for name, value in texts.items()},
@@ -199,4 +222,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -5,11 +5,9 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
 
-use common::{Bench, scene, stderr};
-use image::{Rgb, RgbImage};
-use serde_json::{Value, json};
+use common::{Bench, SEGMENTED, draw_copies, draw_objects, draw_places, last_record, stderr};
+use serde_json::Value;
 
 /// Returns a bench with a trained run, and with images of two classes: a bright top and a dark
 /// bottom.
@@ -20,24 +18,9 @@ fn bench() -> Bench {
     bench
 }
 
-const SETS: [&str; 8] = [
-    "--images",
-    "train/images",
-    "--labels",
-    "train/labels",
-    "--test-images",
-    "test/images",
-    "--test-labels",
-    "test/labels",
-];
-
 fn eval<'a>(protocol: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let common = ["--weights", "runs/tiny", "--crop", "32", "--json"];
-    [["eval", protocol].as_slice(), &common, &SETS, more].concat()
-}
-
-fn last_line(text: &str) -> Value {
-    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+    [["eval", protocol].as_slice(), &common, &SEGMENTED, more].concat()
 }
 
 #[test]
@@ -45,7 +28,7 @@ fn segmentation_is_measured_and_kept() {
     let bench = bench();
     let classes = ["--classes", "2"];
     let short: &[&str] = &["--iterations", "30", "--batch", "2", "--picture", "seen.png"];
-    let record = last_line(&bench.ok(&eval("segment", &[&classes, short].concat())));
+    let record = last_record(&bench.ok(&eval("segment", &[&classes, short].concat())));
     assert!(record["metrics"]["miou"].as_f64().unwrap() > 0.5, "{record}");
     assert!(record["baselines"]["untrained"]["miou"].is_number(), "{record}");
     assert_eq!(
@@ -60,10 +43,10 @@ fn segmentation_is_measured_and_kept() {
     // The head is trained only once, and the second record replaces the first.
     let again = bench.run(&eval("segment", &[&classes, short].concat()));
     assert!(stderr(&again).contains("resumed at iteration 30"), "{}", stderr(&again));
-    let record = last_line(&bench.ok(&eval("in-context", &classes)));
+    let record = last_record(&bench.ok(&eval("in-context", &classes)));
     assert!(record["metrics"]["miou"].as_f64().unwrap() > 0.5, "{record}");
     assert_eq!(record["chosen"]["patches_in_memory"], 5 * 16);
-    let records = last_line(
+    let records = last_record(
         &bench.ok(&eval("segment-knn", &[&classes, ["--c", "0.1,10"].as_slice()].concat())),
     );
     let protocols: Vec<&str> =
@@ -97,17 +80,9 @@ fn what_cannot_be_measured_is_said() {
     let output = bench.run(&eval("in-context", &["--classes", "2", "--skip-untrained"]));
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("skipped 1.png"), "{}", stderr(&output));
-    let record = last_line(&String::from_utf8(output.stdout).unwrap());
+    let record = last_record(&String::from_utf8(output.stdout).unwrap());
     assert_eq!(record["data"][0]["images"], 4);
     assert!(record["notes"][0].as_str().unwrap().contains("1 of the training images"), "{record}");
-}
-
-/// Draws six images into `places`, and returns the folder.
-fn draw_places(bench: &Bench) -> PathBuf {
-    let folder = bench.path("places");
-    fs::create_dir_all(&folder).unwrap();
-    (0..6).for_each(|i| scene(&folder, &bench.path("train/labels"), i));
-    folder
 }
 
 #[test]
@@ -119,7 +94,8 @@ fn images_of_one_place_are_ranked() {
     fs::write(bench.path("gnd.json"), truth).unwrap();
     let common = ["--weights", "runs/tiny", "--json"];
     let args: &[&str] = &["--images", "places", "--ground-truth", "gnd.json", "--max-side", "40"];
-    let record = last_line(&bench.ok(&[["eval", "retrieval"].as_slice(), &common, args].concat()));
+    let record =
+        last_record(&bench.ok(&[["eval", "retrieval"].as_slice(), &common, args].concat()));
     assert_eq!(record["main"], "map medium");
     assert!(
         record["metrics"]["mp@5 hard"].is_number() && record["baselines"]["untrained"].is_object()
@@ -138,16 +114,7 @@ fn copies_are_ranked() {
     let bench = bench();
     let folder = draw_places(&bench);
     let common = ["--weights", "runs/tiny", "--json"];
-    for (block, names) in [("original", ["200000", "200100"]), ("strong", ["200001", "200101"])] {
-        let block = bench.path(&format!("copydays/{block}"));
-        fs::create_dir_all(&block).unwrap();
-        for (i, name) in names.into_iter().enumerate() {
-            let image = RgbImage::from_fn(40, 40, |x, y| {
-                Rgb([(x * (5 + i as u32)) as u8, y as u8, 200 * i as u8])
-            });
-            image.save(block.join(format!("{name}.png"))).unwrap();
-        }
-    }
+    draw_copies(&bench);
     let args: &[&str] = &[
         "--copydays",
         "copydays",
@@ -158,7 +125,7 @@ fn copies_are_ranked() {
         "--distractors",
         "places",
     ];
-    let record = last_line(&bench.ok(&[["eval", "copy"].as_slice(), &common, args].concat()));
+    let record = last_record(&bench.ok(&[["eval", "copy"].as_slice(), &common, args].concat()));
     assert_eq!(
         (record["main"].as_str(), record["metrics"]["map strong"].as_f64()),
         (Some("map strong"), Some(1.0))
@@ -166,7 +133,8 @@ fn copies_are_ranked() {
     // Broken images neither count nor are they ranked.
     fs::write(bench.path("copydays/original/200200.png"), "no image").unwrap();
     fs::write(folder.join("broken.png"), "no image").unwrap();
-    let with_broken = last_line(&bench.ok(&[["eval", "copy"].as_slice(), &common, args].concat()));
+    let with_broken =
+        last_record(&bench.ok(&[["eval", "copy"].as_slice(), &common, args].concat()));
     assert_eq!(with_broken["metrics"], record["metrics"]);
     assert!(!with_broken["notes"].as_array().unwrap().is_empty(), "{with_broken}");
 }
@@ -175,38 +143,11 @@ fn copies_are_ranked() {
 const MASKCUT: [&str; 9] =
     ["eval", "maskcut", "--weights", "runs/tiny", "--json", "--images", "objects", "--side", "96"];
 
-/// Draws three images of a rectangle into `objects`, and writes their annotations to `truth.json`.
-/// Returns the annotations.
-fn draw_objects(bench: &Bench) -> String {
-    let folder = bench.path("objects");
-    fs::create_dir_all(&folder).unwrap();
-    let (mut images, mut annotations) = (Vec::new(), Vec::new());
-    for i in 0..3u32 {
-        let inside = |x: u32, y: u32| (12 + 2 * i..34).contains(&x) && (8..26).contains(&y);
-        let image = RgbImage::from_fn(60, 40, |x, y| {
-            if inside(x, y) { Rgb([230, 40, 30]) } else { Rgb([20, (60 + x) as u8, 150]) }
-        });
-        image.save(folder.join(format!("{i}.png"))).unwrap();
-        images
-            .push(json!({"id": i + 5, "file_name": format!("{i}.png"), "width": 60, "height": 40}));
-        let bbox = [12 + 2 * i, 8, 22 - 2 * i, 18];
-        let [x, y, w, h] = bbox;
-        annotations.push(json!({
-            "id": i + 1, "image_id": i + 5, "category_id": 3, "iscrowd": 0, "bbox": bbox, "area": w * h,
-            "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
-        }));
-    }
-    let categories = json!([{"id": 3, "name": "thing"}]);
-    let truth = json!({"images": images, "annotations": annotations, "categories": categories});
-    fs::write(bench.path("truth.json"), truth.to_string()).unwrap();
-    truth.to_string()
-}
-
 #[test]
 fn objects_are_found_and_scored() {
     let bench = bench();
     let truth = draw_objects(&bench);
-    let run = |more: &[&str]| last_line(&bench.ok(&[MASKCUT.as_slice(), more].concat()));
+    let run = |more: &[&str]| last_record(&bench.ok(&[MASKCUT.as_slice(), more].concat()));
 
     let record = run(&[
         "--ground-truth",
@@ -272,7 +213,7 @@ fn objects_of_unreadable_images_do_not_count_as_missed() {
     fs::write(bench.path("readable.json"), readable.to_string()).unwrap();
     let of = |truth| {
         let more = ["--ground-truth", truth, "--skip-untrained"];
-        last_line(&bench.ok(&[MASKCUT.as_slice(), &more].concat()))["metrics"].clone()
+        last_record(&bench.ok(&[MASKCUT.as_slice(), &more].concat()))["metrics"].clone()
     };
     assert_eq!(of("truth.json"), of("readable.json"));
 }
@@ -300,58 +241,6 @@ fn wrong_options_of_maskcut_are_named() {
     let none = r#"{"images": [], "annotations": [], "categories": []}"#;
     fs::write(bench.path("truth.json"), none).unwrap();
     fails(1, &["--ground-truth", "truth.json"], "lists no images");
-}
-
-#[test]
-fn all_images_that_are_given_are_measured_in_one_table() {
-    let bench = bench();
-    draw_objects(&bench);
-    for folder in ["frames/a", "tracks/a"] {
-        fs::create_dir_all(bench.path(folder)).unwrap();
-    }
-    (0..3).for_each(|i| scene(&bench.path("frames/a"), &bench.path("tracks/a"), i));
-    let images = ["--train", "images/images", "--test", "images/images", "--max-test", "2"];
-    let dense = ["--classes", "2", "--dense-crop", "32", "--segment-iterations", "10"];
-    let objects = ["--object-images", "objects", "--ground-truth", "truth.json"];
-    let videos = ["--frames", "frames", "--truth", "tracks", "--without", "linear,logistic"];
-    let all = ["eval", "all", "--weights", "runs/tiny", "--device", "cpu"];
-    let args = [&all[..], &images, &SETS, &dense, &objects, &videos].concat();
-    let table = bench.ok(&args);
-    let names = ["knn", "in-context", "segment-knn", "segment", "maskcut", "video"];
-    let rows: Vec<&str> =
-        table.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect();
-    assert_eq!(rows, names, "{table}");
-    let results = fs::read_to_string(bench.path("runs/tiny/results.json")).unwrap();
-    let results: Value = serde_json::from_str(&results).unwrap();
-    assert_eq!(results["evaluations"].as_array().unwrap().len(), names.len());
-    assert_eq!(results["evaluations"][3]["settings"]["iterations"], 10);
-    assert!(results["evaluations"][3]["notes"][0].as_str().unwrap().contains("once"), "{results}");
-    bench.ok(&["report", "runs/tiny"]);
-    let page = fs::read_to_string(bench.path("runs/tiny/report.html")).unwrap();
-    assert!(names.iter().all(|name| page.contains(&format!("<td>{name}</td>"))), "all rows");
-
-    // A protocol that fails does not affect the others.
-    fs::write(bench.path("truth.json"), "{").unwrap();
-    let quick = [&all[..], &images, &objects, &["--without", "linear,logistic"]].concat();
-    let table = bench.ok(&quick);
-    assert!(table.contains("skipped maskcut: ") && table.contains("knn "), "{table}");
-    let none = [&all[..], &objects, &["--frames", "nowhere", "--truth", "tracks"]].concat();
-    let said = bench.fails(1, &none);
-    assert!(said.contains("no protocol could be measured"), "{said}");
-    for (args, says) in [
-        (&["--classes", "2"][..], "no images given"),
-        (
-            &["--images", "train/images", "--classes", "2"],
-            "also give --labels, --test-images, --test-labels",
-        ),
-        (&SETS, "--preset"),
-        (&["--train", "images/images"], "--test"),
-        (&["--frames", "frames", "--truth", "tracks", "--without", "video"], "no protocol is left"),
-    ] {
-        let output = bench.run(&[&all[..], args].concat());
-        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-        assert!(stderr(&output).contains(says), "{}", stderr(&output));
-    }
 }
 
 #[test]

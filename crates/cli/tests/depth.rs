@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{Bench, stderr};
+use common::{Bench, last_record, stderr};
 use image::{ImageBuffer, Luma, Rgb, RgbImage};
 use serde_json::Value;
 
@@ -50,15 +50,11 @@ fn eval<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&common[..], &SETS, more].concat()
 }
 
-fn last_line(text: &str) -> Value {
-    serde_json::from_str(text.lines().last().unwrap()).unwrap()
-}
-
 #[test]
 fn depth_is_measured_and_kept() {
     let bench = bench();
     let short = ["--iterations", "20", "--batch", "2", "--layers", "four"];
-    let record = last_line(&bench.ok(&eval(&[&short[..], &["--json"]].concat())));
+    let record = last_record(&bench.ok(&eval(&[&short[..], &["--json"]].concat())));
     assert_eq!(record["main"], "d1");
     for column in
         [&record["metrics"], &record["baselines"]["untrained"], &record["baselines"]["mean map"]]
@@ -113,7 +109,7 @@ fn what_cannot_be_measured_is_said() {
     fs::write(bench.path("train/depth/1.png"), "no image").unwrap();
     let output = bench.run(&eval(&[&short[..], &["--json"]].concat()));
     assert!(output.status.success(), "{}", stderr(&output));
-    let record = last_line(&String::from_utf8(output.stdout).unwrap());
+    let record = last_record(&String::from_utf8(output.stdout).unwrap());
     assert_eq!(record["data"][0]["images"], 4, "{record}");
     assert!(record["notes"][0].as_str().unwrap().contains("1 of the training images"), "{record}");
 }

@@ -189,6 +189,14 @@ fn few_images_of_each_class_are_drawn() {
         let message = fails(&bench, 2, &[&args[..4], &[option, value], &SETS].concat());
         assert!(message.contains(&format!("{option}: ")), "{message}");
     }
+    let args = ["eval", "logistic", "--weights", "runs/a", "--c", "1", "--shots", "1,100"];
+    let text = ok(&bench, &[&args[..], &["--tries", "3"], &SETS].concat());
+    let all = records(&bench.path("runs/a/results.json"));
+    let score = |of: &str, name: &str| all[1][of][name].as_f64().unwrap();
+    assert!(text.contains("shots1_top1_std"), "{text}");
+    assert_eq!(score("metrics", "shots100_top1_std"), 0.0, "all images of every class");
+    assert!(score("metrics", "shots1_top1") < score("metrics", "shots100_top1"), "{all:?}");
+    assert!(all[1]["baselines"]["untrained"]["shots1_top5"].is_number());
 }
 
 /// Creates a class folder for each name, with the given number of images.

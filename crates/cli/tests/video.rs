@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{Bench, stderr};
+use common::{Bench, last_record, stderr};
 use image::codecs::webp::WebPDecoder;
 use image::{AnimationDecoder, GrayImage, Luma, Rgb, RgbImage};
 use serde_json::Value;
@@ -57,7 +57,7 @@ fn objects_are_followed_and_a_broken_frame_costs_its_sequence_alone() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("skipped sequence torn: "), "{}", stderr(&output));
     let text = String::from_utf8(output.stdout).unwrap();
-    let record: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let record = last_record(&text);
     assert_eq!(record["main"], "j&f");
     assert!(record["baselines"]["untrained"]["j&f"].is_number(), "{record}");
     let images = [&record["data"][0]["images"], &record["data"][1]["images"]];

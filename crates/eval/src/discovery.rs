@@ -7,14 +7,15 @@ use std::thread::available_parallelism;
 use data::decode::{Image, PixelFormat, decode_as};
 use data::dense::in_order;
 use data::loader::BrokenImage;
-use ndarray::Array2;
 use objects::maskcut::Round;
 use objects::{CrfOptions, Grid, Mask, MaskCutOptions, Picture, maskcut};
+use tch::Tensor;
 
 use crate::error::{Error, Result, unreadable};
 use crate::features::{heads_side_by_side, to_array};
 use crate::frozen::Frozen;
 use crate::pictures::{Row, as_high_as_a_cell, with_masks};
+use crate::spectrum::Moment;
 
 /// The vectors of the last block's attention that describe a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,8 +57,17 @@ pub struct Found {
     pub rounds: Vec<Round>,
 }
 
-/// Finds the objects of each image, and passes the images to `take` one by one. Returns the images
-/// that cannot be read, which are left out.
+/// What [`discover`] returns besides the objects.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Discovered {
+    /// Images that cannot be read, which are left out.
+    pub broken: Vec<BrokenImage>,
+    /// The second moment of the vectors of all patches.
+    pub patches: Moment,
+}
+
+/// Finds the objects of each image, and passes the images to `take` one by one.
 ///
 /// # Errors
 /// Returns an error if the network does not take RGB images, no image is readable, or the options
@@ -74,7 +84,7 @@ pub fn discover<E: From<Error> + From<data::Error>>(
     files: &[PathBuf],
     options: &DiscoveryOptions<'_>,
     take: &mut dyn FnMut(Found) -> std::result::Result<(), E>,
-) -> std::result::Result<Vec<BrokenImage>, E> {
+) -> std::result::Result<Discovered, E> {
     let channels = options.frozen.normalize.mean.len();
     if channels != 3 {
         let problem =
@@ -83,7 +93,7 @@ pub fn discover<E: From<Error> + From<data::Error>>(
     }
     let patch = usize::try_from(options.frozen.network.config().patch_size).unwrap_or_default();
     let workers = available_parallelism().map_or(1, usize::from);
-    let (mut broken, side) = (Vec::new(), options.side);
+    let (mut done, side) = (Discovered::default(), options.side);
     let make = |index: usize| prepared(&files[index], side, patch);
     in_order(0..files.len(), workers, make, |index, prepared| {
         let (image, picture) = match prepared {
@@ -92,21 +102,25 @@ pub fn discover<E: From<Error> + From<data::Error>>(
             Err(error @ Error::Objects(objects::Error::Option { .. })) => return Err(error.into()),
             Err(error) => {
                 let name = files[index].display().to_string();
-                broken.push(BrokenImage { index, name, reason: base::error_chain(&error) });
+                done.broken.push(BrokenImage { index, name, reason: base::error_chain(&error) });
                 return Ok(());
             }
         };
-        let features = attention_features(&picture, options)?;
+        let vectors = attention_features(&picture, options)?;
+        done.patches.add(&vectors)?;
+        let features = to_array(&vectors)?;
         let found = maskcut(features.view(), picture.patches, &options.maskcut);
         let found = found.map_err(Error::from)?;
         let masks = picture.finish(&found, options.crf.as_ref()).map_err(Error::from)?;
         take(Found { index, image, masks, rounds: found.rounds })
     })?;
-    if !files.is_empty() && broken.len() == files.len() {
-        let first = format!("{}: {}", broken[0].name, broken[0].reason);
-        return Err(Error::NoImages { asked: files.len(), first }.into());
+    match &done.broken[..] {
+        [first, ..] if done.broken.len() == files.len() => {
+            let first = format!("{}: {}", first.name, first.reason);
+            Err(Error::NoImages { asked: files.len(), first }.into())
+        }
+        _ => Ok(done),
     }
-    Ok(broken)
 }
 
 /// Reads an image and prepares it for the network.
@@ -119,7 +133,7 @@ fn prepared(file: &Path, side: usize, patch: usize) -> Result<(Image, Picture)> 
 }
 
 /// Returns the vectors of all patches, `[N, D]`, with heads concatenated.
-fn attention_features(picture: &Picture, options: &DiscoveryOptions<'_>) -> Result<Array2<f32>> {
+fn attention_features(picture: &Picture, options: &DiscoveryOptions<'_>) -> Result<Tensor> {
     let Grid { height, width } = picture.input_size;
     let input = options.frozen.input(&picture.input, [1, height, width])?;
     let [query, key, value] = options.frozen.forward(|network| Ok(network.last_qkv(&input)?))?;
@@ -128,7 +142,7 @@ fn attention_features(picture: &Picture, options: &DiscoveryOptions<'_>) -> Resu
         AttentionFeature::Key => key,
         AttentionFeature::Value => value,
     };
-    to_array(&heads_side_by_side(&vectors, options.frozen.network.config()))
+    Ok(heads_side_by_side(&vectors, options.frozen.network.config()))
 }
 
 /// Returns a row with the images as cells.

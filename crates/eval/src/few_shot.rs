@@ -21,6 +21,20 @@ pub struct FewShotConfig {
     pub tries: usize,
 }
 
+impl FewShotConfig {
+    /// Checks that no number is 0.
+    pub(crate) fn check(&self) -> Result<()> {
+        let setting = |key, problem: &str| Err(Error::Setting { key, problem: problem.to_owned() });
+        if self.per_class.contains(&0) {
+            return setting("per_class", "every number must be at least 1 (got 0)");
+        }
+        if self.tries == 0 {
+            return setting("tries", "must be at least 1 (got 0)");
+        }
+        Ok(())
+    }
+}
+
 /// Accuracy for a number of training images per class and a number of neighbors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -73,13 +87,7 @@ pub fn few_shot(
     config: &FewShotConfig,
 ) -> Result<Vec<FewShotScore>> {
     check_config(knn)?;
-    let setting = |key, problem: &str| Err(Error::Setting { key, problem: problem.to_owned() });
-    if config.per_class.contains(&0) {
-        return setting("per_class", "every number must be at least 1 (got 0)");
-    }
-    if config.tries == 0 {
-        return setting("tries", "must be at least 1 (got 0)");
-    }
+    config.check()?;
     let (train, test) = comparable(train, test, &mut Vec::new())?;
     let mut scores = Vec::new();
     for &per_class in &config.per_class {
@@ -94,7 +102,7 @@ pub fn few_shot(
 }
 
 /// Draws the rows of `per_class` images of each class, as PyTorch does after `manual_seed(seed)`.
-fn subset(train: &Labeled, per_class: usize, seed: u64) -> Tensor {
+pub(crate) fn subset(train: &Labeled, per_class: usize, seed: u64) -> Tensor {
     let mut by_class: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
     for (row, &label) in (0..).zip(&train.labels) {
         by_class.entry(label).or_default().push(row);
@@ -109,15 +117,26 @@ fn subset(train: &Labeled, per_class: usize, seed: u64) -> Tensor {
 
 /// Returns the mean and standard deviation of score `i` over all tries.
 fn averaged(per_class: usize, tries: &[Vec<KnnScore>], i: usize) -> FewShotScore {
-    let of = |value: fn(&KnnScore) -> f64| {
-        let values: Vec<f64> = tries.iter().map(|scores| value(&scores[i])).collect();
+    let of = |value: fn(&KnnScore) -> f64| MeanStd::of(tries.iter().map(|of| value(&of[i])));
+    let MeanStd { mean: top1, std: top1_std } = of(|score| score.top1);
+    let KnnScore { k, k_used, .. } = tries[0][i];
+    FewShotScore { per_class, k, k_used, top1, top1_std, top5: of(|score| score.top5).mean }
+}
+
+/// The mean and standard deviation of the scores of several tries.
+pub(crate) struct MeanStd {
+    pub(crate) mean: f64,
+    /// 0 for one try.
+    pub(crate) std: f64,
+}
+
+impl MeanStd {
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        (mean, (squares / (values.len().max(2) - 1) as f64).sqrt())
-    };
-    let (top1, top1_std) = of(|score| score.top1);
-    let KnnScore { k, k_used, .. } = tries[0][i];
-    FewShotScore { per_class, k, k_used, top1, top1_std, top5: of(|score| score.top5).0 }
+        Self { mean, std: (squares / (values.len().max(2) - 1) as f64).sqrt() }
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod config;
 mod curvature;
+mod few_shot;
 mod lbfgs;
 mod model;
 mod problem;
@@ -20,6 +21,7 @@ use crate::gather::{agreed, numbers, share};
 use crate::labeled::{Labeled, comparable};
 use crate::record::Record;
 pub use config::LogisticConfig;
+pub use few_shot::{FEW_SHOT_C, FewShotAccuracy, few_shot_logistic, fit_without_bias};
 pub use model::LogisticModel;
 use problem::{Problem, Solution};
 

@@ -9,7 +9,6 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result, unreadable};
-use crate::features::FeatureSet;
 use crate::spectrum::Spread;
 use crate::store::short;
 
@@ -173,14 +172,9 @@ impl Record {
     }
 
     /// Adds the effective rank and the effective dimension of the network's features.
-    ///
-    /// # Errors
-    /// Returns an error if a libtorch operation fails.
-    pub fn measure_rank(&mut self, features: &FeatureSet) -> Result<()> {
-        let spread = Spread::of(&features.features)?;
+    pub fn spread(&mut self, spread: Spread) {
         self.effective_rank = Some(spread.effective_rank);
         self.effective_dimension = Some(spread.effective_dimension);
-        Ok(())
     }
 
     /// Returns the main score of this network.

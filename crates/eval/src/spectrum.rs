@@ -27,27 +27,70 @@ impl Spread {
     /// Fails like [`spectrum`].
     pub fn of(features: &Tensor) -> Result<Self> {
         let (n, d) = features.size2()?;
-        let block = |first: i64| {
-            let rows = features.narrow(0, first, ROWS.max(d).min(n - first));
-            unit_rows(&rows.to_kind(Kind::Double))
-        };
-        let shares = if n <= d.max(ROWS) {
-            spectrum(&block(0))?
-        } else {
-            // Blocks bound the memory, because rows in double precision take twice as much.
-            let options = (Kind::Double, features.device());
-            let mut gram = Tensor::zeros([d, d], options);
-            for first in (0..n).step_by(ROWS.max(d) as usize) {
-                let rows = block(first);
-                gram += rows.tr().matmul(&rows);
-            }
-            fractions(&gram)?
-        };
+        if n <= d.max(ROWS) {
+            return Ok(Self::from_spectrum(&spectrum(&unit_rows(
+                &features.to_kind(Kind::Double),
+            ))?));
+        }
+        // Blocks bound the memory, because rows in double precision take twice as much.
+        let mut moment = Moment::default();
+        for first in (0..n).step_by(ROWS.max(d) as usize) {
+            moment.add(&features.narrow(0, first, ROWS.max(d).min(n - first)))?;
+        }
+        Ok(moment.spread()?.unwrap_or(Self { effective_rank: 1.0, effective_dimension: 1.0 }))
+    }
+
+    fn from_spectrum(shares: &[f64]) -> Self {
         let entropy: f64 = shares.iter().filter(|&&p| p > 0.0).map(|p| -p * p.ln()).sum();
         let squares: f64 = shares.iter().map(|p| p * p).sum();
         // Features that are all zero have no direction.
         let effective_dimension = if squares > 0.0 { 1.0 / squares } else { 1.0 };
-        Ok(Self { effective_rank: entropy.exp(), effective_dimension })
+        Self { effective_rank: entropy.exp(), effective_dimension }
+    }
+}
+
+/// The second moment of features that arrive in parts, such as the patches of one image after
+/// another. It takes the memory of a `[D, D]` matrix, however many features there are.
+#[derive(Debug, Default)]
+pub struct Moment {
+    /// `[D, D]` in double precision; `None` before the first features.
+    gram: Option<Tensor>,
+}
+
+impl Moment {
+    /// Adds features `[n, D]` of any scale.
+    ///
+    /// # Errors
+    /// Returns an error if the tensor has a different shape, or a different width than before.
+    pub fn add(&mut self, features: &Tensor) -> Result<()> {
+        features.size2()?;
+        let rows = unit_rows(&features.to_kind(Kind::Double));
+        self.add_gram(rows.tr().f_matmul(&rows)?)
+    }
+
+    /// Adds all features of `other`.
+    ///
+    /// # Errors
+    /// Returns an error if the widths differ.
+    pub fn merge(&mut self, other: Self) -> Result<()> {
+        other.gram.map_or(Ok(()), |gram| self.add_gram(gram))
+    }
+
+    /// Returns the spread of all features added; `None` if there are none.
+    ///
+    /// # Errors
+    /// Returns an error if a libtorch operation fails.
+    pub fn spread(&self) -> Result<Option<Spread>> {
+        let shares = self.gram.as_ref().map(fractions).transpose()?;
+        Ok(shares.map(|shares| Spread::from_spectrum(&shares)))
+    }
+
+    fn add_gram(&mut self, gram: Tensor) -> Result<()> {
+        self.gram = Some(match self.gram.take() {
+            Some(sum) => sum.f_add(&gram)?,
+            None => gram,
+        });
+        Ok(())
     }
 }
 
@@ -109,6 +152,14 @@ mod tests {
         let many = Spread::of(&rows.repeat([ROWS / 2, 1])).unwrap();
         assert!((many.effective_rank - spread.effective_rank).abs() < 1e-9, "{many:?}");
         assert!((spread.effective_rank - entropy.exp()).abs() < 1e-9, "{spread:?}");
+        let (mut first, mut second) = (Moment::default(), Moment::default());
+        assert_eq!(first.spread().unwrap(), None, "no features have no spread");
+        first.add(&rows.narrow(0, 0, 3)).unwrap();
+        second.add(&rows.narrow(0, 3, 1)).unwrap();
+        first.merge(second).unwrap();
+        let parts = first.spread().unwrap().unwrap();
+        assert!((parts.effective_rank - spread.effective_rank).abs() < 1e-9, "{parts:?}");
+        assert!(first.add(&rows.tr()).is_err(), "of another width");
         assert!((spread.effective_dimension - 1.0 / 0.625).abs() < 1e-9, "{spread:?}");
     }
 

@@ -7,7 +7,6 @@ use std::thread::available_parallelism;
 use data::decode::{Image, PixelFormat, decode_as};
 use data::dense::in_order;
 use model::Mode;
-use ndarray::Array2;
 use objects::propagate::{decide, one_hot, resize_ids};
 use objects::{Grid, PropagateOptions, Propagator};
 use tch::{Kind, Tensor};
@@ -15,6 +14,7 @@ use tch::{Kind, Tensor};
 use crate::error::{Error, Result, unreadable};
 use crate::features::to_array;
 use crate::frozen::Frozen;
+use crate::spectrum::Moment;
 
 /// Shorter side in pixels of the frames that the network sees in DINO's protocol.
 pub const SIDE: usize = 480;
@@ -43,6 +43,7 @@ pub struct TrackedFrame {
 
 /// Tracks the objects of the first frame through the others, which are passed to `take` one by one
 /// with their position among `frames`, from 1. `first` is the annotation of the first frame.
+/// Returns the second moment of the features of all patches.
 ///
 /// # Errors
 /// Returns an error if a frame cannot be read, a frame or the annotation differs in size from the
@@ -60,7 +61,7 @@ pub fn track(
     first: &TrackedFrame,
     options: &TrackOptions<'_>,
     take: &mut dyn FnMut(usize, TrackedFrame) -> Result<()>,
-) -> Result<()> {
+) -> Result<Moment> {
     let channels = options.frozen.normalize.mean.len();
     if channels != 3 {
         let problem = format!("the network takes {channels} channels, but videos are RGB");
@@ -71,7 +72,7 @@ pub fn track(
     let input = input_size(first.size, options.side, patch)?;
     let grid = Grid::new(input.height / patch, input.width / patch);
     let large = Grid::new(grid.height * patch, grid.width * patch);
-    let mut video: Option<Propagator> = None;
+    let (mut video, mut patches) = (None::<Propagator>, Moment::default());
     let workers = available_parallelism().map_or(1, usize::from);
     in_order(
         0..frames.len(),
@@ -79,6 +80,8 @@ pub fn track(
         |index| read(&frames[index], first.size),
         |index, image| {
             let features = features(&image?, input, options)?;
+            patches.add(&features)?;
+            let features = to_array(&features)?;
             let Some(video) = &mut video else {
                 let labels = one_hot(&resize_ids(&first.ids, first.size, grid)?);
                 let start =
@@ -91,7 +94,8 @@ pub fn track(
             let ids = resize_ids(&ids, large, first.size)?;
             take(index, TrackedFrame { size: first.size, ids })
         },
-    )
+    )?;
+    Ok(patches)
 }
 
 /// Returns the size at which the network sees frames of `size`.
@@ -131,11 +135,11 @@ fn read(file: &Path, expected: Grid) -> Result<Image> {
 }
 
 /// Computes the patch tokens of a frame after the final norm, `[N, D]`.
-fn features(image: &Image, input: Grid, options: &TrackOptions<'_>) -> Result<Array2<f32>> {
+fn features(image: &Image, input: Grid, options: &TrackOptions<'_>) -> Result<Tensor> {
     let pixels = resized(image, input)?;
     let images = options.frozen.input(&pixels, [1, input.height, input.width])?;
     let tokens = options.frozen.forward(|network| Ok(network.forward(&images, Mode::Eval)?))?;
-    to_array(&tokens.patches.squeeze_dim(0)) // [1, N, D] -> [N, D]
+    Ok(tokens.patches.squeeze_dim(0)) // [1, N, D] -> [N, D]
 }
 
 /// Resizes pixels with bilinear interpolation without antialiasing, as OpenCV does. Returns

@@ -4,15 +4,18 @@
 
 use std::path::PathBuf;
 
-use eval::logistic::{LogisticConfig, fit, logistic};
-use eval::{Error, FeatureSet};
+use eval::logistic::{LogisticConfig, few_shot_logistic, fit, fit_without_bias, logistic};
+use eval::{Error, FeatureSet, FewShotConfig};
 use model::weights::{WeightsFile, read_safetensors};
 use tch::{Device, Kind, Tensor};
 
 fn fixture() -> WeightsFile {
-    let path =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/logistic.safetensors");
-    read_safetensors(&path).unwrap()
+    named("logistic")
+}
+
+fn named(name: &str) -> WeightsFile {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    read_safetensors(&folder.join(format!("{name}.safetensors"))).unwrap()
 }
 
 fn set(features: &Tensor, labels: &Tensor) -> FeatureSet {
@@ -49,6 +52,29 @@ fn agrees_with_scikit_learn() {
         assert_eq!((result.num_train, result.num_test, result.classes), (240, 150, 6));
         assert!(result.notes.is_empty() && result.top5 >= result.top1, "{result:?}");
     }
+}
+
+#[test]
+fn few_shots_agree_with_scikit_learn() {
+    let file = named("few_shot_logistic");
+    let of = |name: &str| &file.tensors[name];
+    let device = Device::Cpu;
+    let model = fit_without_bias(of("prepared"), of("train_labels"), 6, 4000.0, device).unwrap();
+    let loss = of("loss").double_value(&[0]);
+    assert!((model.loss / loss - 1.0).abs() < 1e-6, "{} and {loss}", model.loss);
+    assert_eq!(model.bias.abs().max().double_value(&[]), 0.0);
+    let error = (model.weight.tr() - of("weight")).abs().max() / of("weight").abs().max();
+    assert!(error.double_value(&[]) < 1e-3, "{error:?}");
+    // All images of every class, with the test images that scikit-learn classifies as they are
+    // labeled.
+    let config = FewShotConfig { per_class: vec![18, 1], tries: 2 };
+    let train = set(of("train"), of("train_labels"));
+    let scores =
+        few_shot_logistic(&train, &set(of("test"), of("predicted")), &config, device).unwrap();
+    assert!((scores[0].top1 - 1.0).abs() < 0.01 && scores[0].top1_std == 0.0, "{scores:?}");
+    assert!(scores[1].top1 < scores[0].top1 && scores[1].top5 >= scores[1].top1, "{scores:?}");
+    let none = FewShotConfig { per_class: vec![0], tries: 1 };
+    assert!(few_shot_logistic(&train, &train, &none, device).is_err());
 }
 
 /// The features of an untrained network vary along few directions: single precision loses the

@@ -2,11 +2,13 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use image::{GrayImage, Luma, Rgb, RgbImage};
+use serde_json::json;
 
 /// A temporary folder with a small config and, usually, synthetic images.
 pub struct Bench {
@@ -160,4 +162,77 @@ pub fn kill_at(bench: &Bench, args: &[&str], marker: &str) {
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success(), "killed before its end");
     bench.ok(&[args, &["--resume", "auto"]].concat());
+}
+
+/// Options for the images of two classes that [`Bench::draw_scenes`] draws.
+pub const SEGMENTED: [&str; 8] = [
+    "--images",
+    "train/images",
+    "--labels",
+    "train/labels",
+    "--test-images",
+    "test/images",
+    "--test-labels",
+    "test/labels",
+];
+
+/// Returns the record that an evaluation prints with `--json`, or an array of several. The features
+/// of a network use at least one and at most all of their dimensions.
+pub fn last_record(text: &str) -> serde_json::Value {
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    for record in last.as_array().unwrap_or(&vec![last.clone()]) {
+        let [rank, dimension] =
+            ["effective_rank", "effective_dimension"].map(|key| record[key].as_f64().unwrap());
+        assert!(1.0 <= dimension && dimension <= rank && rank <= 384.0, "{record}");
+    }
+    last
+}
+
+/// Draws six images into `places`, and returns the folder.
+pub fn draw_places(bench: &Bench) -> PathBuf {
+    let folder = bench.path("places");
+    fs::create_dir_all(&folder).unwrap();
+    (0..6).for_each(|i| scene(&folder, &bench.path("train/labels"), i));
+    folder
+}
+
+/// Draws two originals and a strong copy of each into `copydays`.
+pub fn draw_copies(bench: &Bench) {
+    for (block, names) in [("original", ["200000", "200100"]), ("strong", ["200001", "200101"])] {
+        let block = bench.path(&format!("copydays/{block}"));
+        fs::create_dir_all(&block).unwrap();
+        for (i, name) in names.into_iter().enumerate() {
+            let image = RgbImage::from_fn(40, 40, |x, y| {
+                Rgb([(x * (5 + i as u32)) as u8, y as u8, 200 * i as u8])
+            });
+            image.save(block.join(format!("{name}.png"))).unwrap();
+        }
+    }
+}
+
+/// Draws three images of a rectangle into `objects`, and writes their annotations to `truth.json`.
+/// Returns the annotations.
+pub fn draw_objects(bench: &Bench) -> String {
+    let folder = bench.path("objects");
+    fs::create_dir_all(&folder).unwrap();
+    let (mut images, mut annotations) = (Vec::new(), Vec::new());
+    for i in 0..3u32 {
+        let inside = |x: u32, y: u32| (12 + 2 * i..34).contains(&x) && (8..26).contains(&y);
+        let image = RgbImage::from_fn(60, 40, |x, y| {
+            if inside(x, y) { Rgb([230, 40, 30]) } else { Rgb([20, (60 + x) as u8, 150]) }
+        });
+        image.save(folder.join(format!("{i}.png"))).unwrap();
+        images
+            .push(json!({"id": i + 5, "file_name": format!("{i}.png"), "width": 60, "height": 40}));
+        let bbox = [12 + 2 * i, 8, 22 - 2 * i, 18];
+        let [x, y, w, h] = bbox;
+        annotations.push(json!({
+            "id": i + 1, "image_id": i + 5, "category_id": 3, "iscrowd": 0, "bbox": bbox, "area": w * h,
+            "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+        }));
+    }
+    let categories = json!([{"id": 3, "name": "thing"}]);
+    let truth = json!({"images": images, "annotations": annotations, "categories": categories});
+    fs::write(bench.path("truth.json"), truth.to_string()).unwrap();
+    truth.to_string()
 }

@@ -16,18 +16,19 @@ const ROWS_CPU: i64 = 1 << 11;
 /// Number of rows per block on other devices, to bound memory.
 const ROWS_GPU: i64 = 1 << 16;
 
-/// Centered training features. Centering does not change the solution, because the bias absorbs the
-/// mean.
+/// Training features. With a bias, they are centered, which does not change the solution, because
+/// the bias absorbs the mean.
 ///
 /// If there are fewer images than features, they are also rotated to the axes along which they
 /// vary: the penalty is invariant under rotation, and at the minimum the weight has no component
 /// along other axes.
 pub(super) struct Problem {
-    rows: Tensor,         // [n, R], R = D without rotation
-    single: Tensor,       // the same in single precision
-    gram: Tensor,         // [R, R], X^T X
-    labels: Tensor,       // [n]
-    mean: Tensor,         // [1, D]
+    rows: Tensor,   // [n, R], R = D without rotation
+    single: Tensor, // the same in single precision
+    gram: Tensor,   // [R, R], X^T X
+    labels: Tensor, // [n]
+    mean: Tensor,   // [1, D], zeros without a bias
+    bias: bool,
     axes: Option<Tensor>, // [D, R], one per column
     classes: i64,         // K
 }
@@ -61,6 +62,22 @@ impl Problem {
     ) -> Result<Self> {
         let features = features.f_to_device(device)?.f_to_kind(Kind::Double)?;
         let mean = features.mean_dim([0].as_slice(), true, Kind::Double); // [n, D] -> [1, D]
+        Self::centered_at(mean, &features, labels, classes)
+    }
+
+    /// [`Self::new`] for a model without a bias.
+    pub(super) fn without_bias(
+        features: &Tensor,
+        labels: &Tensor,
+        classes: i64,
+        device: Device,
+    ) -> Result<Self> {
+        let features = features.f_to_device(device)?.f_to_kind(Kind::Double)?;
+        let zeros = Tensor::zeros([1, features.size2()?.1], (Kind::Double, device));
+        Ok(Self { bias: false, ..Self::centered_at(zeros, &features, labels, classes)? })
+    }
+
+    fn centered_at(mean: Tensor, features: &Tensor, labels: &Tensor, classes: i64) -> Result<Self> {
         let centered = features - &mean;
         let (count, dim) = centered.size2()?;
         let axes = if count < dim { axes_of_variance(&centered)? } else { None };
@@ -73,7 +90,8 @@ impl Problem {
         if gram.isfinite().all().int64_value(&[]) == 0 {
             gram = rows.tr().matmul(&rows); // too large for single precision
         }
-        Ok(Self { rows, single, gram, labels: labels.to_device(device), mean, axes, classes })
+        let labels = labels.to_device(rows.device());
+        Ok(Self { rows, single, gram, labels, mean, bias: true, axes, classes })
     }
 
     /// Minimizes the loss for one `C`, starting from `start` if given, or from zero.
@@ -205,6 +223,8 @@ impl<'a> Loss<'a> {
         let price = price(count, rank, problem.classes);
         let next = price.map_or(usize::MAX, |price| price.max(FIRST_CURVATURE));
         let next = if solver.is_some() { FIRST_CURVATURE } else { next };
+        // The curvature assumes a bias.
+        let next = if problem.bias { next } else { usize::MAX };
         Ok(Self { problem, c, hessian, curvature, solver, next })
     }
 
@@ -270,7 +290,10 @@ impl Objective for Loss<'_> {
         // In exact arithmetic, the sum over the classes is 0. Rounding errors would let the biases
         // drift, because nothing penalizes them.
         let of_bias = of_bias.tr().to_kind(Kind::Double) * c;
-        let of_bias = &of_bias - of_bias.mean(Kind::Double);
+        let of_bias = match problem.bias {
+            true => &of_bias - of_bias.mean(Kind::Double),
+            false => of_bias.zeros_like(), // it stays at 0
+        };
         Point { loss: loss.double_value(&[0]), gradient: Tensor::cat(&[of_weight, of_bias], 0) }
     }
 

@@ -1,8 +1,9 @@
 //! `simdino eval all`: runs every protocol for which images are given, and prints one table.
 
+mod args;
+mod others;
+
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use eval::record::Record;
@@ -12,60 +13,12 @@ use serde_json::json;
 use crate::console::note;
 use crate::failure::{Failure, Result};
 
-use super::dense::{DenseImages, DenseSubject, in_context, patches, segment};
-use super::networks::{Networks, Opened};
+use super::networks::Opened;
 use super::outcome::{Measured, Outcome, keep, measure_each, table};
-use super::sheet::Sheet;
-use super::subject::{Embedding, LAST, Subject, Task};
-use super::{knn, linear, logistic, maskcut, video};
-
-/// Arguments of `simdino eval all`.
-#[derive(Debug, clap::Args)]
-pub struct AllArgs {
-    #[command(flatten)]
-    networks: Networks,
-    #[command(flatten)]
-    embedding: Embedding,
-    /// Labeled images to learn from: folder, list, or shards
-    #[arg(long, value_name = "PATH", requires = "test")]
-    train: Option<String>,
-    /// Labeled images to classify
-    #[arg(long, value_name = "PATH", requires = "train")]
-    test: Option<String>,
-    #[command(flatten)]
-    dense: DenseImages,
-    /// Iterations of linear segmentation; its recipe has 40,000
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    segment_iterations: u64,
-    /// Side of the images for segmentation, in pixels; by default that of each protocol, 448 or 512
-    #[arg(long, value_name = "N")]
-    dense_crop: Option<u32>,
-    /// Folder of images with objects
-    #[arg(long, value_name = "FOLDER")]
-    object_images: Option<PathBuf>,
-    /// Their objects, in COCO's format; without them, only the share of images with a mask is
-    /// measured
-    #[arg(long, value_name = "FILE", requires = "object_images")]
-    ground_truth: Option<PathBuf>,
-    /// Videos: a folder with one folder of images per sequence
-    #[arg(long, value_name = "FOLDER", requires = "truth")]
-    frames: Option<PathBuf>,
-    /// Their annotations: a folder of the same structure with PNG files
-    #[arg(long, value_name = "FOLDER", requires = "frames")]
-    truth: Option<PathBuf>,
-    /// Everything but 0 is one object in the annotations of videos, as in DAVIS 2016
-    #[arg(long, requires = "truth")]
-    single_object: bool,
-    /// Maximum number of images of each set to learn from; all by default
-    #[arg(long)]
-    max_train: Option<NonZeroUsize>,
-    /// Maximum number of images of each set to test with, except videos; all by default
-    #[arg(long)]
-    max_test: Option<NonZeroUsize>,
-    /// Protocols to leave out
-    #[arg(long, value_delimiter = ',', value_name = "NAME")]
-    without: Vec<String>,
-}
+use super::subject::{LAST, Subject, Task};
+use super::{knn, linear, logistic};
+pub use args::AllArgs;
+use others::{OTHERS, Other};
 
 /// A protocol on labeled images with its published settings.
 struct Labeled {
@@ -94,65 +47,6 @@ const LABELED: [Labeled; 3] = [
     },
 ];
 
-/// A protocol on other images with its published settings.
-struct Other {
-    name: &'static str,
-    /// Whether its images were given.
-    given: fn(&AllArgs) -> bool,
-    measure: fn(&AllArgs, &Opened) -> Result<Measured>,
-}
-
-/// The other protocols; the cheapest comes first. A new protocol needs an entry here.
-const OTHERS: [Other; 5] = [
-    Other {
-        name: "in-context",
-        given: |args| args.dense.given(),
-        measure: |args, opened| {
-            let published = in_context::InContextArgs::of(args.segmented());
-            in_context::measure(&published, opened, &mut Sheet::default())
-        },
-    },
-    Other {
-        name: "segment-knn",
-        given: |args| args.dense.given(),
-        measure: |args, opened| {
-            let published = patches::PatchArgs::of_knn(args.segmented());
-            patches::measure(&published, opened, &mut Sheet::default())
-        },
-    },
-    Other {
-        name: "segment",
-        given: |args| args.dense.given(),
-        measure: |args, opened| {
-            let iterations = args.segment_iterations;
-            let shortened = segment::SegmentArgs::shortened(args.segmented(), iterations);
-            segment::measure(&shortened, opened, &mut Sheet::default())
-        },
-    },
-    Other {
-        name: "maskcut",
-        given: |args| args.object_images.is_some(),
-        measure: |args, opened| {
-            let images = args.object_images.clone().unwrap_or_default();
-            let networks = args.networks.clone();
-            let mut cut = maskcut::MaskCutArgs::of(networks, images, args.ground_truth.clone());
-            cut.limit = args.max_test;
-            maskcut::measure_one(&cut, opened)
-        },
-    },
-    Other {
-        name: "video",
-        given: |args| args.frames.is_some(),
-        measure: |args, opened| {
-            let [frames, truth] =
-                [&args.frames, &args.truth].map(|path| path.clone().unwrap_or_default());
-            let networks = args.networks.clone();
-            let video = video::VideoArgs::of(networks, frames, truth, args.single_object);
-            video::measure(&video, opened)
-        },
-    },
-];
-
 /// The protocols to run.
 struct Chosen {
     subject: Option<Subject>,
@@ -161,15 +55,6 @@ struct Chosen {
 }
 
 impl AllArgs {
-    fn limits(&self) -> [Option<NonZeroUsize>; 2] {
-        [self.max_train, self.max_test]
-    }
-
-    /// Returns the options for the images with a class for every pixel.
-    fn segmented(&self) -> DenseSubject {
-        DenseSubject::new(self.networks.clone(), self.dense.clone(), self.dense_crop, self.limits())
-    }
-
     fn chosen(&self) -> Result<Chosen> {
         let names = || LABELED.iter().map(|one| one.name).chain(OTHERS.iter().map(|one| one.name));
         if let Some(name) = self.without.iter().find(|name| !names().any(|known| known == *name)) {
@@ -189,7 +74,9 @@ impl AllArgs {
         if chosen.labeled.is_empty() && chosen.others.is_empty() {
             return Err(Failure::usage(if self.without.is_empty() {
                 "no images given: use --train and --test; --images, --labels, --test-images, and \
-                 --test-labels; --object-images; or --frames and --truth"
+                 --test-labels; --object-images; --frames and --truth; --retrieval-images and \
+                 --retrieval-truth; --copydays; or --depth-images and the other three folders of \
+                 depth"
             } else {
                 "--without: no protocol is left to run"
             }));

@@ -9,9 +9,8 @@ use eval::depth::{
     DepthConfig, DepthData, DepthLayers, DepthScore, Estimator, LinearEstimator, MeanMap, Scored,
     evaluate, state_file, train,
 };
+use eval::record::Record;
 use eval::segmentation::{DenseExtractor, DenseNetwork};
-use eval::{Frozen, record::Record};
-use model::VisionTransformer;
 use serde_json::Value;
 use simdino::weights::data_config;
 
@@ -42,10 +41,10 @@ pub struct DepthArgs {
     test_depth: PathBuf,
     /// Value of a PNG at one meter: 1000 for NYU, 256 for KITTI
     #[arg(long, default_value_t = 1000.0)]
-    divisor: f64,
+    pub divisor: f64,
     /// Largest depth, in meters: 10 for NYU, 80 for KITTI
     #[arg(long, default_value_t = 10.0)]
-    max_depth: f64,
+    pub max_depth: f64,
     /// Blocks whose tokens are used
     #[arg(long, value_enum, default_value = "last")]
     layers: LayersArg,
@@ -54,13 +53,13 @@ pub struct DepthArgs {
     scored: ScoredArg,
     /// Iterations of training; the warm-up keeps its share of them
     #[arg(long)]
-    iterations: Option<u64>,
+    pub iterations: Option<u64>,
     /// Side of the crops that the head is trained on, in pixels; by default 416 by 544
     #[arg(long, value_name = "N")]
-    crop: Option<u32>,
+    pub crop: Option<u32>,
     /// Images per iteration; by default 16
     #[arg(long)]
-    batch: Option<NonZeroUsize>,
+    pub batch: Option<NonZeroUsize>,
     /// Peak learning rate
     #[arg(long)]
     lr: Option<f64>,
@@ -75,10 +74,10 @@ pub struct DepthArgs {
     test_list: Option<PathBuf>,
     /// Maximum number of images to learn from; all by default
     #[arg(long)]
-    max_train: Option<NonZeroUsize>,
+    pub max_train: Option<NonZeroUsize>,
     /// Maximum number of images to test with; all by default
     #[arg(long)]
-    max_test: Option<NonZeroUsize>,
+    pub max_test: Option<NonZeroUsize>,
     /// Do not measure the same network untrained, which every number should be compared with
     #[arg(long)]
     skip_untrained: bool,
@@ -112,6 +111,33 @@ struct Sets {
 }
 
 impl DepthArgs {
+    /// Returns the arguments for the published settings. `folders` are the training images and their
+    /// depth maps, then the test images and theirs.
+    pub fn of(networks: Networks, [images, depth, test_images, test_depth]: [PathBuf; 4]) -> Self {
+        Self {
+            networks,
+            images,
+            depth,
+            test_images,
+            test_depth,
+            divisor: 1000.0,
+            max_depth: 10.0,
+            layers: LayersArg::Last,
+            scored: ScoredArg::All,
+            iterations: None,
+            crop: None,
+            batch: None,
+            lr: None,
+            no_test_flip: false,
+            list: None,
+            test_list: None,
+            max_train: None,
+            max_test: None,
+            skip_untrained: false,
+            seed: 0,
+        }
+    }
+
     /// Opens both sets in the pixel format of the network, and prints what is left out.
     fn sets(&self, opened: &Opened) -> Result<Sets> {
         self.crop.map_or(Ok(()), |crop| whole_patches(crop, &opened.weights.model))?;
@@ -157,7 +183,11 @@ pub fn run(args: &DepthArgs) -> Result<Outcome> {
     measure_each(&args.networks, &mut |opened| measure(args, opened))
 }
 
-fn measure(args: &DepthArgs, opened: &Opened) -> Result<Measured> {
+/// Measures a network.
+///
+/// # Errors
+/// Returns an error if the images or their depth maps cannot be read.
+pub fn measure(args: &DepthArgs, opened: &Opened) -> Result<Measured> {
     let (sets, config) = (args.sets(opened)?, args.config());
     let data = |set, limit: Option<NonZeroUsize>| DepthData {
         set,
@@ -166,15 +196,22 @@ fn measure(args: &DepthArgs, opened: &Opened) -> Result<Measured> {
     };
     let [train, test] = [data(&sets.train, args.max_train), data(&sets.test, args.max_test)];
     let task = Task { args, opened, config: &config, train, test };
-    let trained = task.scored(&opened.weights.backbone, &opened.fingerprint)?;
+    let meter = opened.metered();
+    let trained = task.scored(&meter, &opened.fingerprint, &|| meter.restart())?;
+    let spread = meter.spread()?;
     let mean_map = MeanMap::new(&train, &config)?;
     let (mean_map, _, _) = task.tested(&mean_map)?;
     let mut record = task.record(&trained)?;
+    spread.into_iter().for_each(|spread| record.spread(spread));
     put(&mut record, "mean map", &mean_map);
     if !args.skip_untrained {
         let untrained = opened.untrained()?;
         let network = untrained.network();
-        put(&mut record, "untrained", &task.scored(network.backbone, network.fingerprint)?.score);
+        put(
+            &mut record,
+            "untrained",
+            &task.scored(network.backbone, network.fingerprint, &|| ())?.score,
+        );
     }
     Measured::of(record)
 }
@@ -201,11 +238,14 @@ struct OfNetwork {
 }
 
 impl Task<'_> {
-    fn scored(&self, backbone: &VisionTransformer, fingerprint: &str) -> Result<OfNetwork> {
-        let config = self.config;
-        let Frozen { normalize, device, precision, .. } = self.opened.frozen(backbone);
-        let network = backbone as &dyn DenseExtractor;
-        let frozen = Frozen { network, normalize, device, precision };
+    /// Trains a head, and calls `tests` before its test.
+    fn scored(
+        &self,
+        network: &dyn DenseExtractor,
+        fingerprint: &str,
+        tests: &dyn Fn(),
+    ) -> Result<OfNetwork> {
+        let (config, frozen) = (self.config, self.opened.frozen(network));
         let network = DenseNetwork { frozen, layers: config.layers.layers(), class_token: true };
         let folder = self.args.networks.folder_of_results(&self.opened.path);
         let state =
@@ -221,6 +261,7 @@ impl Task<'_> {
             note(&format!("training of the head resumed at iteration {}", report.resumed_at));
         }
         let estimator = LinearEstimator { network, head, config: config.clone() };
+        tests();
         let (score, images, note) = self.tested(&estimator)?;
         let notes = [skipped("training", &report.broken), note].into_iter().flatten().collect();
         Ok(OfNetwork { score, images: [report.images, images], notes })

@@ -1,12 +1,10 @@
 //! `simdino eval knn`: weighted k-NN, compared with raw pixels and with the same network untrained.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use eval::baseline::{PixelOptions, pixel_features};
-use eval::{
-    FeatureSet, FewShotConfig, FewShotScore, KnnConfig, KnnResult, KnnTable, few_shot, knn, results,
-};
+use eval::{FeatureSet, FewShotScore, KnnConfig, KnnResult, KnnTable, few_shot, knn, results};
 use report::percent;
 use serde_json::json;
 
@@ -14,6 +12,7 @@ use crate::console::note;
 use crate::failure::{Failure, Result};
 use crate::sizes::words;
 
+use super::few_shots::FewShots;
 use super::outcome::{Measured, Outcome, measure_each};
 use super::shared;
 use super::subject::{LAST, Subject, Task};
@@ -36,24 +35,19 @@ pub struct KnnOptions {
     /// Temperature of the votes
     #[arg(long, default_value_t = 0.07)]
     temperature: f64,
-    /// Also with this number of training images of each class, such as 1,5,10
-    #[arg(long, value_delimiter = ',', value_name = "N")]
-    shots: Vec<usize>,
-    /// Number of random subsets for --shots, whose scores are averaged; the index of a subset is
-    /// its seed
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    tries: usize,
+    #[command(flatten)]
+    few: FewShots,
 }
 
 impl Default for KnnOptions {
     fn default() -> Self {
-        Self { k: vec![20, 10, 100, 200], temperature: 0.07, shots: Vec::new(), tries: 5 }
+        Self { k: vec![20, 10, 100, 200], temperature: 0.07, few: FewShots::default() }
     }
 }
 
 /// Measures all networks.
 pub fn run(args: &KnnArgs) -> Result<Outcome> {
-    let KnnOptions { k, shots, tries, temperature } = &args.options;
+    let KnnOptions { k, few, temperature } = &args.options;
     if k.contains(&0) {
         return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
     }
@@ -62,12 +56,7 @@ pub fn run(args: &KnnArgs) -> Result<Outcome> {
             "--temperature: must be greater than 0 (got {temperature})"
         )));
     }
-    if shots.contains(&0) {
-        return Err(Failure::usage("--shots: every number must be at least 1 (got 0)"));
-    }
-    if *tries == 0 {
-        return Err(Failure::usage("--tries: must be at least 1 (got 0)"));
-    }
+    few.check()?;
     if !shared::extract(&args.subject, &BTreeSet::from([LAST]), true)? {
         return Ok(Outcome::of_another_process());
     }
@@ -96,17 +85,15 @@ pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
     let mut record = task.record("knn", counts, table.knn.classes)?;
     table.describe(&mut record);
     let mut few = Vec::new();
-    if !options.shots.is_empty() {
-        record.set("shots", options.shots.clone());
-        record.set("tries", options.tries);
-        let subsets = FewShotConfig { per_class: options.shots.clone(), tries: options.tries };
+    if let Some(subsets) = options.few.config() {
+        options.few.describe(&mut record);
         let of = |[train, test]: &[FeatureSet; 2]| few_shot(train, test, &config, &subsets);
         few = of(&trained)?;
         FewShotScore::describe(&few, None, &mut record);
         FewShotScore::describe(&of(&untrained)?, Some("untrained"), &mut record);
         FewShotScore::describe(&of(&pixels)?, Some("pixels"), &mut record);
     }
-    let fewer = few_images(&trained[0], options.shots.iter().copied().max().unwrap_or_default());
+    let fewer = options.few.note(&trained[0]);
     table.knn.notes.iter().chain(&fewer).for_each(|text| note(text));
     let json = json!({
         "top1": table.knn.top1(),
@@ -137,20 +124,6 @@ fn is_about_a_run(task: &Task<'_>) -> Result<bool> {
     let newest = trainer::checkpoint::list(&run.join("checkpoints"))?.pop();
     let later = newest.is_some_and(|(step, _)| step > task.opened.weights.step);
     Ok(run.join("weights").is_dir() && !later)
-}
-
-/// Returns a sentence if there are classes with fewer than `shots` training images.
-fn few_images(train: &FeatureSet, shots: usize) -> Option<String> {
-    let mut counts = BTreeMap::new();
-    train.labels.iter().flatten().for_each(|&class| *counts.entry(class).or_insert(0) += 1);
-    let fewer = counts.values().filter(|&&count| count < shots).count();
-    (fewer > 0).then(|| {
-        format!(
-            "{fewer} of {} classes have fewer than {shots} training images (--shots): all of theirs \
-             are used",
-            counts.len()
-        )
-    })
 }
 
 fn pixels(task: &Task<'_>) -> Result<[FeatureSet; 2]> {

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use data::loader::BrokenImage;
-use eval::discovery::{AttentionFeature, DiscoveryOptions, Found, discover, image_row, mask_row};
+use eval::discovery::{
+    AttentionFeature, Discovered, DiscoveryOptions, Found, discover, image_row, mask_row,
+};
 use eval::record::{DataUsed, Record};
 use eval::retrieval::fingerprint;
+use eval::spectrum::Spread;
 use model::VisionTransformer;
 use objects::{CrfOptions, MaskCutOptions};
 use score::Rle;
@@ -156,6 +159,8 @@ struct AllFound {
     with_mask: usize,
     shown: Vec<Found>,
     broken: Vec<BrokenImage>,
+    /// Of the vectors of all patches.
+    spread: Option<Spread>,
 }
 
 impl AllFound {
@@ -211,6 +216,7 @@ fn record(
     record.set("masks", args.masks);
     record.set("feature", format!("{:?}", args.feature).to_lowercase());
     record.set("crf", !args.skip_crf);
+    trained.spread.into_iter().for_each(|spread| record.spread(spread));
     let used = DataUsed::of_files(
         "test",
         &args.images,
@@ -246,13 +252,13 @@ fn find(
     let mut all = AllFound::default();
     let shown = if args.picture.is_some() { args.shown } else { 0 };
     let bar = progress(set.files.len(), "images segmented");
-    let broken = discover(&set.files, &options, &mut |found| {
+    let Discovered { broken, patches, .. } = discover(&set.files, &options, &mut |found| {
         bar.set_position(found.index as u64 + 1);
         all.add(set, found, shown)
     })?;
     bar.finish_and_clear();
     name_skipped("", &broken); // names are full paths, so they are unique
-    all.broken = broken;
+    (all.broken, all.spread) = (broken, patches.spread()?);
     Ok(all)
 }
 

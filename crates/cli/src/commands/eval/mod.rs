@@ -7,6 +7,7 @@ use crate::failure::Result;
 mod all;
 mod dense;
 mod depth;
+mod few_shots;
 mod knn;
 mod linear;
 mod logistic;
@@ -36,7 +37,7 @@ enum Protocol {
     /// or the head of DINO
     Linear(linear::LinearArgs),
     /// Every protocol that the given images allow, in one table
-    All(all::AllArgs),
+    All(Box<all::AllArgs>),
     /// Logistic regression, compared with the same network untrained; DINOv2 uses --resize 224
     Logistic(logistic::LogisticArgs),
     /// Linear segmentation: trains a linear head on frozen patch features by a published recipe

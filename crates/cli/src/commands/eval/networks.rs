@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use eval::record::{Record, Weights};
+use eval::segmentation::Metered;
 use eval::store::{Network, network_fingerprint};
 use eval::{FeaturePrecision, Frozen};
 use model::VisionTransformer;
@@ -29,9 +30,10 @@ pub struct Networks {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceSpec,
-    /// Precision of the networks, fp32 or bf16; bf16 is several times as fast on a GPU
-    #[arg(long, default_value_t = FeaturePrecision::Fp32)]
-    pub precision: FeaturePrecision,
+    /// Precision of the networks, fp32 or bf16; by default bf16 on a GPU, where it is several times
+    /// as fast, and fp32 on a CPU
+    #[arg(long)]
+    precision: Option<FeaturePrecision>,
     /// Folder for results.json and results.csv; by default the run that the weights belong to, and
     /// none for other weights
     #[arg(long, value_name = "FOLDER")]
@@ -48,7 +50,7 @@ pub struct Opened {
     pub weights: PretrainedBackbone,
     pub fingerprint: String,
     pub device: Device,
-    precision: FeaturePrecision,
+    pub precision: FeaturePrecision,
 }
 
 impl Networks {
@@ -79,7 +81,8 @@ impl Networks {
         };
         let weights = weights::open(path, self.prefix.as_deref(), device)?;
         let fingerprint = network_fingerprint(&weights)?;
-        let (path, precision) = (path.to_owned(), self.precision);
+        let usual = if device.is_cuda() { FeaturePrecision::Bf16 } else { FeaturePrecision::Fp32 };
+        let (path, precision) = (path.to_owned(), self.precision.unwrap_or(usual));
         Ok(Opened { path, weights, fingerprint, device, precision })
     }
 
@@ -102,11 +105,16 @@ impl Opened {
         record
     }
 
-    /// Returns `backbone` as a frozen network with the normalization, device, and precision of this
-    /// one. `backbone` is the network itself or its untrained counterpart.
-    pub fn frozen<'a>(&'a self, backbone: &'a VisionTransformer) -> Frozen<'a> {
+    /// Returns `network` as a frozen network with the normalization, device, and precision of this
+    /// one. `network` is the network itself or its untrained counterpart.
+    pub fn frozen<'a, N: ?Sized>(&'a self, network: &'a N) -> Frozen<'a, N> {
         let (normalize, device) = (&self.weights.normalize, self.device);
-        Frozen { network: backbone, normalize, device, precision: self.precision }
+        Frozen { network, normalize, device, precision: self.precision }
+    }
+
+    /// Returns the network, which also measures the spread of its patch features.
+    pub fn metered(&self) -> Metered<'_, VisionTransformer> {
+        Metered::new(&self.weights.backbone, self.weights.backbone.embed_dim())
     }
 
     /// Returns the network for a feature store.

@@ -11,6 +11,7 @@ use eval::retrieval::{
     Difficulty, EmbedOptions, Embedded, GroundTruth, ImageFeatureKind, ImageFile, Revisited, embed,
     fingerprint, images_in,
 };
+use eval::spectrum::Spread;
 use model::VisionTransformer;
 use simdino::weights::data_config;
 
@@ -67,75 +68,132 @@ pub struct CopyArgs {
     skip_untrained: bool,
 }
 
+impl RetrievalArgs {
+    /// Returns the arguments for the published settings of Oxford.
+    pub fn of(networks: Networks, images: PathBuf, ground_truth: PathBuf) -> Self {
+        let (multi_scale, crop_queries, skip_untrained) = (false, false, false);
+        let max_side = 224;
+        Self { networks, images, ground_truth, max_side, multi_scale, crop_queries, skip_untrained }
+    }
+}
+
+impl CopyArgs {
+    /// Returns the arguments for the published settings, without distractors and whitening.
+    pub fn of(networks: Networks, copydays: PathBuf) -> Self {
+        let (distractors, whiten, side, skip_untrained) = (None, None, 320, false);
+        Self { networks, copydays, distractors, whiten, side, skip_untrained }
+    }
+}
+
 /// Measures all networks.
 pub fn run_retrieval(args: &RetrievalArgs) -> Result<Outcome> {
     let truth = GroundTruth::read(&args.ground_truth)?;
     let files = Places::find(args, &truth)?;
-    measure_each(&args.networks, &mut |opened| {
-        let kind = ImageFeatureKind::Cls { most: args.max_side, multi_scale: args.multi_scale };
-        let of =
-            |backbone: &VisionTransformer| files.scores(&truth, &options(opened, backbone, kind));
-        let (scores, notes) = of(&opened.weights.backbone)?;
-        let untrained = untrained(opened, args.skip_untrained, &of)?;
-        let mut record = opened.record("retrieval");
-        record.set("max_side", args.max_side);
-        record.set("multi_scale", args.multi_scale);
-        record.set("crop_queries", args.crop_queries);
-        let all = [&files.database, &files.queries].map(|files| paths(files));
-        for (role, files) in ["database", "query"].into_iter().zip(&all) {
-            record.data.push(DataUsed::of_files(
-                role,
-                &args.images,
-                fingerprint(files),
-                files.len(),
-            ));
-        }
-        let truth_file = std::slice::from_ref(&args.ground_truth);
-        record.data.push(DataUsed::truth(&args.ground_truth, truth_file)?);
-        put(&mut record, "map medium", &scores, untrained.as_ref());
-        notes.iter().for_each(|text| record.note(text));
-        Measured::of(record)
-    })
+    measure_each(&args.networks, &mut |opened| measure_places(args, (&truth, &files), opened))
+}
+
+/// Measures a network.
+///
+/// # Errors
+/// Returns an error if the ground truth or the images cannot be read.
+pub fn measure_retrieval(args: &RetrievalArgs, opened: &Opened) -> Result<Measured> {
+    let truth = GroundTruth::read(&args.ground_truth)?;
+    measure_places(args, (&truth, &Places::find(args, &truth)?), opened)
+}
+
+fn measure_places(
+    args: &RetrievalArgs,
+    (truth, files): (&GroundTruth, &Places),
+    opened: &Opened,
+) -> Result<Measured> {
+    let kind = ImageFeatureKind::Cls { most: args.max_side, multi_scale: args.multi_scale };
+    let of = |backbone: &VisionTransformer| files.scores(truth, &options(opened, backbone, kind));
+    let scores = of(&opened.weights.backbone)?;
+    let untrained = untrained(opened, args.skip_untrained, &of)?;
+    let mut record = opened.record("retrieval");
+    record.set("max_side", args.max_side);
+    record.set("multi_scale", args.multi_scale);
+    record.set("crop_queries", args.crop_queries);
+    let all = [&files.database, &files.queries].map(|files| paths(files));
+    for (role, files) in ["database", "query"].into_iter().zip(&all) {
+        let used = DataUsed::of_files(role, &args.images, fingerprint(files), files.len());
+        record.data.push(used);
+    }
+    let truth_file = std::slice::from_ref(&args.ground_truth);
+    record.data.push(DataUsed::truth(&args.ground_truth, truth_file)?);
+    put(&mut record, "map medium", &scores, untrained.as_ref());
+    Measured::of(record)
 }
 
 /// Measures all networks.
 pub fn run_copy(args: &CopyArgs) -> Result<Outcome> {
-    let copydays = Copydays::open(&args.copydays)?;
-    let distractors = args.distractors.as_deref().map(images_in).transpose()?.unwrap_or_default();
-    let whiten = args.whiten.as_deref().map(images_in).transpose()?.unwrap_or_default();
-    measure_each(&args.networks, &mut |opened| {
-        let patch = u32::try_from(opened.weights.model.patch_size).unwrap_or(1).max(1);
-        let side = (args.side / patch).max(1) * patch;
-        let kind = ImageFeatureKind::ClsGem { side };
-        let of = |backbone: &VisionTransformer| {
-            let options = options(opened, backbone, kind);
-            copies(&copydays, [&distractors, &whiten], &options)
-        };
-        let (scores, notes) = of(&opened.weights.backbone)?;
-        let untrained = untrained(opened, args.skip_untrained, &of)?;
-        let mut record = opened.record("copy");
-        record.crop = Some(side);
-        record.set("whitened", args.whiten.is_some());
-        let queries = copydays.blocks.iter().map(|block| block.files.len()).sum();
-        for (role, folder, files, count) in [
-            ("original", Some(&args.copydays), &copydays.originals, copydays.originals.len()),
-            ("query", Some(&args.copydays), &all_files(&copydays), queries),
-            ("distractor", args.distractors.as_ref(), &distractors, distractors.len()),
-            ("whitening", args.whiten.as_ref(), &whiten, whiten.len()),
-        ] {
-            let Some(folder) = folder else { continue };
-            record.data.push(DataUsed::of_files(role, folder, fingerprint(files), count));
-        }
-        let main = scores.keys().find(|name| *name == "map strong").or(scores.keys().next());
-        let main = main.cloned().unwrap_or_default();
-        put(&mut record, &main, &scores, untrained.as_ref());
-        notes.iter().for_each(|text| record.note(text));
-        Measured::of(record)
-    })
+    let images = CopyImages::find(args)?;
+    measure_each(&args.networks, &mut |opened| measure_copies(args, &images, opened))
 }
 
-/// Scores, and sentences about images that were skipped.
-type Scores = (Metrics, Vec<String>);
+/// Measures a network.
+///
+/// # Errors
+/// Returns an error if the images cannot be listed or read.
+pub fn measure_copy(args: &CopyArgs, opened: &Opened) -> Result<Measured> {
+    measure_copies(args, &CopyImages::find(args)?, opened)
+}
+
+/// The image files of copy detection.
+struct CopyImages {
+    copydays: Copydays,
+    distractors: Vec<PathBuf>,
+    whiten: Vec<PathBuf>,
+}
+
+impl CopyImages {
+    fn find(args: &CopyArgs) -> Result<Self> {
+        let listed = |folder: &Option<PathBuf>| -> Result<Vec<PathBuf>> {
+            Ok(folder.as_deref().map(images_in).transpose()?.unwrap_or_default())
+        };
+        let (distractors, whiten) = (listed(&args.distractors)?, listed(&args.whiten)?);
+        Ok(Self { copydays: Copydays::open(&args.copydays)?, distractors, whiten })
+    }
+}
+
+fn measure_copies(args: &CopyArgs, images: &CopyImages, opened: &Opened) -> Result<Measured> {
+    let CopyImages { copydays, distractors, whiten } = images;
+    let patch = u32::try_from(opened.weights.model.patch_size).unwrap_or(1).max(1);
+    let side = (args.side / patch).max(1) * patch;
+    let kind = ImageFeatureKind::ClsGem { side };
+    let of = |backbone: &VisionTransformer| {
+        copies(copydays, [distractors, whiten], &options(opened, backbone, kind))
+    };
+    let scores = of(&opened.weights.backbone)?;
+    let untrained = untrained(opened, args.skip_untrained, &of)?;
+    let mut record = opened.record("copy");
+    record.crop = Some(side);
+    record.set("whitened", args.whiten.is_some());
+    let queries = copydays.blocks.iter().map(|block| block.files.len()).sum();
+    for (role, folder, files, count) in [
+        ("original", Some(&args.copydays), &copydays.originals, copydays.originals.len()),
+        ("query", Some(&args.copydays), &all_files(copydays), queries),
+        ("distractor", args.distractors.as_ref(), distractors, distractors.len()),
+        ("whitening", args.whiten.as_ref(), whiten, whiten.len()),
+    ] {
+        let Some(folder) = folder else { continue };
+        record.data.push(DataUsed::of_files(role, folder, fingerprint(files), count));
+    }
+    let names = || scores.metrics.keys();
+    let main = names().find(|name| *name == "map strong").or(names().next());
+    let main = main.cloned().unwrap_or_default();
+    put(&mut record, &main, &scores, untrained.as_ref());
+    Measured::of(record)
+}
+
+/// The scores of a network.
+struct Scores {
+    metrics: Metrics,
+    /// Of the features of the database.
+    spread: Spread,
+    /// Sentences about images that were skipped.
+    notes: Vec<String>,
+}
 
 /// Scores the same network untrained, unless `skip` is set.
 fn untrained(
@@ -147,16 +205,18 @@ fn untrained(
         return Ok(None);
     }
     let untrained = opened.untrained()?;
-    Ok(Some(of(untrained.network().backbone)?.0))
+    Ok(Some(of(untrained.network().backbone)?.metrics))
 }
 
 /// Adds scores to a record. The main one comes first, because a record takes its first score as
 /// main.
-fn put(record: &mut Record, main: &str, scores: &Metrics, untrained: Option<&Metrics>) {
-    if let Some(value) = scores.get(main) {
+fn put(record: &mut Record, main: &str, scores: &Scores, untrained: Option<&Metrics>) {
+    if let Some(value) = scores.metrics.get(main) {
         record.score(main, *value);
     }
-    scores.iter().for_each(|(name, value)| record.score(name, *value));
+    scores.metrics.iter().for_each(|(name, value)| record.score(name, *value));
+    record.spread(scores.spread);
+    scores.notes.iter().for_each(|text| record.note(text));
     for (name, value) in untrained.into_iter().flatten() {
         record.baseline("untrained", name, *value);
     }
@@ -240,7 +300,7 @@ impl Places {
         let (database, missing) = embedded(&self.database, options, &mut broken)?;
         let (queries, missing_queries) = embedded(&self.queries, options, &mut broken)?;
         let ranked = Revisited::new(&queries.features, &database.features)?;
-        let mut scores = Metrics::new();
+        let (mut scores, spread) = (Metrics::new(), Spread::of(&database.features)?);
         for (name, difficulty) in Difficulty::ALL {
             let score = match ranked.score(truth, difficulty, &missing, &missing_queries) {
                 Ok(score) => score,
@@ -255,7 +315,7 @@ impl Places {
         if scores.is_empty() {
             return Err(eval::Error::NoPositives.into());
         }
-        Ok((scores, notes(&broken)))
+        Ok(Scores { metrics: scores, spread, notes: notes(&broken) })
     }
 }
 
@@ -292,7 +352,8 @@ fn copies(
         None => Ok(features),
     };
     let (database, missing) = of(&[copydays.originals.as_slice(), distractors].concat())?;
-    let database = white(without(&database.features, &missing))?;
+    let database = without(&database.features, &missing);
+    let (spread, database) = (Spread::of(&database)?, white(database)?);
     let groups = copydays.originals.iter().map(|path| group_of(path));
     let groups = groups.chain(std::iter::repeat_n(None, distractors.len())).enumerate();
     let groups = groups.filter(|(index, _)| !missing.contains(index)).map(|(_, group)| group);
@@ -315,7 +376,7 @@ fn copies(
     for (kind, maps) in kinds {
         scores.insert(format!("map {kind}"), maps.iter().sum::<f64>() / maps.len() as f64);
     }
-    Ok((scores, notes(&broken)))
+    Ok(Scores { metrics: scores, spread, notes: notes(&broken) })
 }
 
 /// Returns the features `[n, D]` without the rows of missing images.

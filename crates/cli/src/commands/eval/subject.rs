@@ -9,6 +9,7 @@ use std::sync::Arc;
 use augment::EvalTransform;
 use data::Dataset;
 use eval::record::{DataUsed, Record};
+use eval::spectrum::Spread;
 use eval::store::{FeatureStore, ImageFeature, ImageFeatures, Network};
 use eval::{ExtractOptions, FeatureSet, SUBSET_VERSION, open_labeled};
 use simdino::weights::data_config;
@@ -210,7 +211,7 @@ impl Subject {
         options.device = opened.device;
         let batch = self.embedding.batch.map(NonZeroUsize::get);
         options.batch = batch.unwrap_or_else(|| ExtractOptions::batch_for(opened.device));
-        options.precision = self.networks.precision;
+        options.precision = opened.precision;
         Ok(options)
     }
 }
@@ -272,7 +273,7 @@ impl Task<'_> {
             DataUsed::new("train", &self.subject.train, &self.train, train, Some(classes)),
             DataUsed::new("test", &self.subject.test, &self.test, test, None),
         ];
-        record.measure_rank(&self.trained[0].side_by_side(&[LAST])?)?;
+        record.spread(Spread::of(&self.trained[0].side_by_side(&[LAST])?.features)?);
         Ok(record)
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use eval::record::{DataUsed, Record};
 use eval::retrieval::{fingerprint, images_in};
+use eval::spectrum::{Moment, Spread};
 use eval::tracking::{SIDE, TrackOptions, TrackedFrame, track};
 use model::VisionTransformer;
 use objects::{Grid, PropagateOptions};
@@ -161,6 +162,7 @@ fn measure_sequences(
     let trained = follow(args, &all, opened, &opened.weights.backbone, true)?;
     let mut record = record(args, &trained.sequences, opened)?;
     put(&mut record, None, &trained.report);
+    trained.spread.into_iter().for_each(|spread| record.spread(spread));
     trained.notes.iter().for_each(|text| record.note(text));
     if !args.skip_untrained {
         let untrained = opened.untrained()?;
@@ -202,6 +204,8 @@ struct Followed<'a> {
     sequences: Vec<&'a Sequence>,
     /// Sentences about the sequences that were left out.
     notes: Vec<String>,
+    /// Of the patches of all frames.
+    spread: Option<Spread>,
 }
 
 /// Tracks all objects and scores them. Sequences that cannot be processed, such as those with an
@@ -225,10 +229,14 @@ fn follow<'a>(
         propagate: PropagateOptions::default(),
     };
     let (mut done, mut notes, mut first_problem) = (Vec::new(), Vec::new(), None);
+    let mut patches = Moment::default();
     let bar = progress(sequences.iter().map(|s| s.frames.len()).sum(), "frames");
     for &sequence in sequences {
         match follow_one(sequence, &options, &results.join(&sequence.name), &mut || bar.inc(1)) {
-            Ok(()) => done.push(sequence),
+            Ok(of_sequence) => {
+                patches.merge(of_sequence)?;
+                done.push(sequence);
+            }
             Err(failure) => {
                 let reason = failure.lines().join("; ");
                 let text = format!("skipped sequence {}: {reason}", sequence.name);
@@ -246,16 +254,17 @@ fn follow<'a>(
     scored.single_object = args.single_object;
     scored.sequences = done.iter().map(|sequence| sequence.name.clone()).collect();
     let report = davis::score(&args.truth, results, &scored)?;
-    Ok(Followed { report, sequences: done, notes })
+    Ok(Followed { report, sequences: done, notes, spread: patches.spread()? })
 }
 
-/// Tracks the objects of a sequence, and writes a PNG file for each frame to `folder`.
+/// Tracks the objects of a sequence, and writes a PNG file for each frame to `folder`. Returns the
+/// second moment of the features of all patches.
 fn follow_one(
     sequence: &Sequence,
     options: &TrackOptions<'_>,
     folder: &Path,
     done: &mut dyn FnMut(),
-) -> Result<()> {
+) -> Result<Moment> {
     fs::create_dir_all(folder)
         .context(|| format!("{}: cannot create the folder", folder.display()))?;
     let file = |index: usize| {
@@ -268,13 +277,13 @@ fn follow_one(
     let size = Grid::new(*height as usize, *width as usize);
     let first = TrackedFrame { size, ids: pixels.clone() };
     let mut failure = None;
-    track(&sequence.frames, &first, options, &mut |index, frame| {
+    let patches = track(&sequence.frames, &first, options, &mut |index, frame| {
         let image = IndexImage { width: *width, height: *height, pixels: frame.ids };
         failure = failure.take().or_else(|| image.write(&file(index)).err());
         done();
         Ok(())
     })?;
-    failure.map_or(Ok(()), |failure| Err(failure.into()))
+    failure.map_or(Ok(patches), |failure| Err(failure.into()))
 }
 
 /// Adds scores to a record, as those of this network or of `baseline`.

@@ -11,7 +11,7 @@ use crate::commands::eval::sheet::Sheet;
 use crate::console::progress;
 use crate::failure::Result;
 
-use super::scored::{About, Scored, record, score, skipped};
+use super::scored::{About, Meter, Scored, record, score};
 use super::subject::DenseSubject;
 
 /// Arguments of `simdino eval in-context`.
@@ -65,13 +65,15 @@ pub fn measure(args: &InContextArgs, opened: &Opened, sheet: &mut Sheet) -> Resu
         config.ignored = IgnoredPixels::ClassZero;
     }
     let [train, test] = subject.data(&sets);
-    let network = |backbone| subject.network(opened, backbone, Layers::Last(1));
-    let own = network(&opened.weights.backbone);
+    let last = Layers::Last(1);
+    let meter = opened.metered();
+    let own = subject.network(opened, &meter, last);
     config.side = own.whole_patches(config.side);
-    let trained = measured(own, &train, &test, &config, subject)?;
+    let trained = measured(own, &train, &test, &config, (subject, Some(&meter)))?;
     let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
     let untrained = backbone.as_ref().map(|untrained| {
-        measured(network(untrained.network().backbone), &train, &test, &config, subject)
+        let network = subject.network(opened, untrained.network().backbone, last);
+        measured(network, &train, &test, &config, (subject, None))
     });
     let untrained = untrained.transpose()?;
     let about = About { subject, opened, sets: &sets };
@@ -87,7 +89,7 @@ fn measured(
     train: &DenseData<'_>,
     test: &DenseData<'_>,
     config: &InContextConfig,
-    subject: &DenseSubject,
+    (subject, meter): (&DenseSubject, Option<&Meter<'_>>),
 ) -> Result<Scored> {
     let bar = progress(train.set.len(), "images added to memory");
     let memory = Memory::new(network, train, config, &mut |done, total| {
@@ -96,8 +98,7 @@ fn measured(
     })?;
     bar.finish_and_clear();
     let picture = subject.picture.is_some();
-    let (score, images, note, shown) = score(&memory, test, config.mask, picture)?;
-    let notes = [skipped("training", &memory.broken), note].into_iter().flatten().collect();
-    let chosen = vec![("patches_in_memory", memory.len().into())];
-    Ok(Scored { score, images: [memory.images, images], notes, chosen, shown })
+    let mut scored = score(&memory, test, config.mask, picture, meter)?;
+    scored.chosen.push(("patches_in_memory", memory.len().into()));
+    Ok(scored.trained_on(memory.images, &memory.broken))
 }

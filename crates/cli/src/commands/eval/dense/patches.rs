@@ -13,7 +13,7 @@ use crate::commands::eval::sheet::Sheet;
 use crate::console::progress;
 use crate::failure::Result;
 
-use super::scored::{About, Scored, record, score, skipped};
+use super::scored::{About, Meter, Scored, record, score};
 use super::subject::DenseSubject;
 
 /// Arguments of `simdino eval segment-knn`.
@@ -56,12 +56,13 @@ impl Kind {
 }
 
 impl PatchArgs {
-    /// Returns the arguments for the published settings of k-NN. Logistic regression, which takes
-    /// several times as long, is left out.
-    pub fn of_knn(subject: DenseSubject) -> Self {
+    /// Returns the arguments for the published settings of k-NN and, if wanted, of logistic
+    /// regression, which takes several times as long.
+    pub fn of(subject: DenseSubject, logistic: bool) -> Self {
         let PatchConfig { k, max_iterations, memory, .. } = PatchConfig::default();
         let memory = NonZeroUsize::new(memory).unwrap_or(NonZeroUsize::MIN);
-        let classifier = vec![Kind::Knn];
+        let mut classifier = vec![Kind::Knn];
+        classifier.extend(logistic.then_some(Kind::Logistic));
         Self { subject, classifier, k, c: Vec::new(), max_iterations, memory }
     }
 }
@@ -76,14 +77,16 @@ pub fn run(args: &PatchArgs) -> Result<Outcome> {
 pub fn measure(args: &PatchArgs, opened: &Opened, sheet: &mut Sheet) -> Result<Measured> {
     let subject = &args.subject;
     let sets = subject.sets(opened)?;
-    let network = |backbone| subject.network(opened, backbone, Layers::Last(1));
-    let own = network(&opened.weights.backbone);
+    let last = Layers::Last(1);
+    let meter = opened.metered();
+    let own = subject.network(opened, &meter, last);
     let config = config(args, own);
     let [train, test] = subject.data(&sets);
-    let trained = measured(own, &train, &test, &config, args)?;
+    let trained = measured(own, &train, &test, &config, (args, Some(&meter)))?;
     let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
     let untrained = backbone.as_ref().map(|untrained| {
-        measured(network(untrained.network().backbone), &train, &test, &config, args)
+        let network = subject.network(opened, untrained.network().backbone, last);
+        measured(network, &train, &test, &config, (args, None))
     });
     let untrained = untrained.transpose()?.unwrap_or_default();
     let about = About { subject, opened, sets: &sets };
@@ -113,7 +116,7 @@ fn measured(
     train: &DenseData<'_>,
     test: &DenseData<'_>,
     config: &PatchConfig,
-    args: &PatchArgs,
+    (args, meter): (&PatchArgs, Option<&Meter<'_>>),
 ) -> Result<Vec<Scored>> {
     let bar = progress(train.set.len(), "images embedded");
     let patches = TrainPatches::new(network, train, config, &mut |done, total| {
@@ -125,9 +128,8 @@ fn measured(
         let (segmenter, mut chosen) = fitted(&patches, *kind)?;
         chosen.push(("patches_in_memory", patches.len().into()));
         let picture = args.subject.picture.is_some();
-        let (score, images, note, shown) = score(&segmenter, test, config.mask, picture)?;
-        let notes = [skipped("training", &patches.broken), note].into_iter().flatten().collect();
-        Ok(Scored { score, images: [patches.images, images], notes, chosen, shown })
+        let scored = score(&segmenter, test, config.mask, picture, meter)?;
+        Ok(Scored { chosen, ..scored.trained_on(patches.images, &patches.broken) })
     };
     args.classifier.iter().map(scored).collect()
 }

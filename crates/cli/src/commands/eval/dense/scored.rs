@@ -3,8 +3,11 @@
 use data::loader::BrokenImage;
 use eval::record::Record;
 use eval::segmentation::{
-    DenseData, MaskSize, SegmentationScore, Segmenter, Shown, evaluate, predicted_row, truth_rows,
+    DenseData, MaskSize, Metered, SegmentationScore, Segmenter, Shown, evaluate, predicted_row,
+    truth_rows,
 };
+use eval::spectrum::Spread;
+use model::VisionTransformer;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -29,7 +32,12 @@ pub struct Scored {
     pub chosen: Vec<(&'static str, Value)>,
     /// Images for a picture, if one was requested.
     pub shown: Vec<Shown>,
+    /// Of the patch features of the test images.
+    pub spread: Option<Spread>,
 }
+
+/// A network that measures the spread of its features during the test.
+pub type Meter<'a> = Metered<'a, VisionTransformer>;
 
 /// Prints which images were skipped, and returns a sentence about them; `None` if there are none.
 pub fn skipped(role: &str, broken: &[BrokenImage]) -> Option<String> {
@@ -39,16 +47,17 @@ pub fn skipped(role: &str, broken: &[BrokenImage]) -> Option<String> {
     Some(format!("skipped {count} of the {role} images; the first is {name}: {reason}"))
 }
 
-/// A score, the number of images, a sentence about skipped images, and images for a picture.
-type OnTestSet = (SegmentationScore, usize, Option<String>, Vec<Shown>);
-
-/// Scores a segmenter on the test set. If `picture` is set, returns the first predictions as well.
+/// Scores a segmenter on the test set, and measures the spread of its features with the `meter`.
+/// If `picture` is set, keeps the first predictions. The result has no training images yet, and a
+/// note if test images were skipped.
 pub fn score(
     segmenter: &dyn Segmenter,
     test: &DenseData<'_>,
     mask: MaskSize,
     picture: bool,
-) -> Result<OnTestSet> {
+    meter: Option<&Meter<'_>>,
+) -> Result<Scored> {
+    meter.iter().for_each(|meter| meter.restart());
     let bar =
         progress(test.limit.unwrap_or(test.set.len()).min(test.set.len()), "images segmented");
     let mut shown = Vec::new();
@@ -61,8 +70,23 @@ pub fn score(
         Ok(())
     })?;
     bar.finish_and_clear();
-    let skipped = skipped("test", &evaluated.broken);
-    Ok((evaluated.confusion.score()?, evaluated.images, skipped, shown))
+    Ok(Scored {
+        score: evaluated.confusion.score()?,
+        images: [0, evaluated.images],
+        notes: skipped("test", &evaluated.broken).into_iter().collect(),
+        chosen: Vec::new(),
+        shown,
+        spread: meter.map(|meter| meter.spread()).transpose()?.flatten(),
+    })
+}
+
+impl Scored {
+    /// Adds the number of training images, and a note if some of them were skipped.
+    pub fn trained_on(mut self, images: usize, broken: &[BrokenImage]) -> Self {
+        self.images[0] = images;
+        self.notes.splice(..0, skipped("training", broken));
+        self
+    }
 }
 
 /// The network and the images that a record is about.
@@ -110,6 +134,7 @@ pub fn record(
     for (name, value) in &trained.chosen {
         record.chosen.insert((*name).to_owned(), value.clone());
     }
+    trained.spread.into_iter().for_each(|spread| record.spread(spread));
     trained.notes.iter().for_each(|text| record.note(text));
     let per_class = trained.score.per_class.iter().enumerate();
     let empty: Vec<String> =

@@ -13,7 +13,7 @@ use crate::commands::eval::sheet::Sheet;
 use crate::console::{note, progress};
 use crate::failure::Result;
 
-use super::scored::{About, Scored, record, score, skipped};
+use super::scored::{About, Meter, Scored, record, score};
 use super::subject::{DenseSets, DenseSubject};
 
 /// Default memory limit for cached features, in GB.
@@ -99,16 +99,17 @@ pub fn measure(args: &SegmentArgs, opened: &Opened, sheet: &mut Sheet) -> Result
     let subject = &args.subject;
     let sets = subject.sets(opened)?;
     let mut config = LinearConfig::of(args.recipe.1);
-    let own = subject.network(opened, &opened.weights.backbone, config.layers);
+    let meter = opened.metered();
+    let own = subject.network(opened, &meter, config.layers);
     config = overridden(args, config, &own);
     let mask = subject.mask(MaskSize::Original);
     let task = Task { args, opened, sets: &sets, config: &config, mask };
-    let trained = task.scored(own, &opened.fingerprint)?;
+    let trained = task.scored(own, &opened.fingerprint, Some(&meter))?;
     let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
     let untrained = backbone.as_ref().map(|untrained| {
         let network = untrained.network();
         let dense = subject.network(opened, network.backbone, config.layers);
-        task.scored(dense, network.fingerprint)
+        task.scored(dense, network.fingerprint, None)
     });
     let untrained = untrained.transpose()?;
     let about = About { subject, opened, sets: &sets };
@@ -151,7 +152,12 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn scored(&self, network: DenseNetwork<'_>, fingerprint: &str) -> Result<Scored> {
+    fn scored(
+        &self,
+        network: DenseNetwork<'_>,
+        fingerprint: &str,
+        meter: Option<&Meter<'_>>,
+    ) -> Result<Scored> {
         let (config, subject) = (self.config, &self.args.subject);
         let [train_data, test] = subject.data(self.sets);
         let state = self.state(fingerprint, &network, &train_data)?;
@@ -166,10 +172,8 @@ impl Task<'_> {
         }
         let segmenter = LinearSegmenter { network, head, config: config.clone() };
         let picture = subject.picture.is_some();
-        let (score, images, skipped_test, shown) = score(&segmenter, &test, self.mask, picture)?;
-        let notes =
-            [skipped("training", &report.broken), skipped_test].into_iter().flatten().collect();
-        Ok(Scored { score, images: [report.images, images], notes, chosen: Vec::new(), shown })
+        let scored = score(&segmenter, &test, self.mask, picture, meter)?;
+        Ok(scored.trained_on(report.images, &report.broken))
     }
 
     /// Returns the file that the state of the training is saved in; `None` if there is no folder

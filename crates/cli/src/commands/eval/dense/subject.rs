@@ -7,9 +7,7 @@ use std::str::FromStr;
 
 use data::decode::PixelFormat;
 use data::dense::{DenseOptions, DenseSet};
-use eval::Frozen;
 use eval::segmentation::{DenseData, DenseExtractor, DenseNetwork, Layers, MaskSize};
-use model::VisionTransformer;
 use simdino::weights::data_config;
 
 use crate::commands::eval::networks::{Networks, Opened};
@@ -193,17 +191,14 @@ impl DenseSubject {
         [of(&sets.train, self.max_train), of(&sets.test, self.max_test)]
     }
 
-    /// Returns `backbone` as a network that outputs the patch tokens of the given blocks.
+    /// Returns `network` as one that outputs the patch tokens of the given blocks.
     pub fn network<'a>(
         &self,
         opened: &'a Opened,
-        backbone: &'a VisionTransformer,
+        network: &'a dyn DenseExtractor,
         layers: Layers,
     ) -> DenseNetwork<'a> {
-        let Frozen { normalize, device, precision, .. } = opened.frozen(backbone);
-        let frozen =
-            Frozen { network: backbone as &dyn DenseExtractor, normalize, device, precision };
-        DenseNetwork { frozen, layers, class_token: false }
+        DenseNetwork { frozen: opened.frozen(network), layers, class_token: false }
     }
 
     /// Returns the value of `--crop`.

@@ -1,0 +1,115 @@
+//! Arguments of `simdino eval all`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::commands::eval::dense::{DenseImages, DenseSubject};
+use crate::commands::eval::networks::Networks;
+use crate::commands::eval::subject::Embedding;
+
+/// Arguments of `simdino eval all`.
+#[derive(Debug, clap::Args)]
+pub struct AllArgs {
+    #[command(flatten)]
+    pub networks: Networks,
+    #[command(flatten)]
+    pub embedding: Embedding,
+    /// Labeled images to learn from: folder, list, or shards
+    #[arg(long, value_name = "PATH", requires = "test")]
+    pub train: Option<String>,
+    /// Labeled images to classify
+    #[arg(long, value_name = "PATH", requires = "train")]
+    pub test: Option<String>,
+    #[command(flatten)]
+    pub dense: DenseImages,
+    /// Iterations of linear segmentation; its recipe has 40,000
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub segment_iterations: u64,
+    /// Side of the images for segmentation and depth, in pixels; by default that of each protocol
+    #[arg(long, value_name = "N")]
+    pub dense_crop: Option<u32>,
+    #[command(flatten)]
+    pub other: OtherImages,
+    /// Maximum number of images of each set to learn from; all by default
+    #[arg(long)]
+    pub max_train: Option<NonZeroUsize>,
+    /// Maximum number of images of each set to test with, except videos; all by default
+    #[arg(long)]
+    pub max_test: Option<NonZeroUsize>,
+    /// Protocols to leave out
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub without: Vec<String>,
+    /// Also segment by logistic regression on patches, which takes several times as long as by k-NN
+    #[arg(long)]
+    pub segment_logistic: bool,
+}
+
+/// Images of protocols on objects, videos, depth, and whole images.
+#[derive(Debug, clap::Args)]
+pub struct OtherImages {
+    /// Folder of images with objects
+    #[arg(long, value_name = "FOLDER")]
+    pub object_images: Option<PathBuf>,
+    /// Their objects, in COCO's format; without them, only the share of images with a mask is
+    /// measured
+    #[arg(long, value_name = "FILE", requires = "object_images")]
+    pub ground_truth: Option<PathBuf>,
+    /// Videos: a folder with one folder of images per sequence
+    #[arg(long, value_name = "FOLDER", requires = "truth")]
+    pub frames: Option<PathBuf>,
+    /// Their annotations: a folder of the same structure with PNG files
+    #[arg(long, value_name = "FOLDER", requires = "frames")]
+    pub truth: Option<PathBuf>,
+    /// Everything but 0 is one object in the annotations of videos, as in DAVIS 2016
+    #[arg(long, requires = "truth")]
+    pub single_object: bool,
+    /// Images of retrieval: a folder of the database images and of the query images
+    #[arg(long, value_name = "FOLDER", requires = "retrieval_truth")]
+    pub retrieval_images: Option<PathBuf>,
+    /// Their ground truth: gnd_roxford5k.pkl, gnd_rparis6k.pkl, or a JSON file of the same form
+    #[arg(long, value_name = "FILE", requires = "retrieval_images")]
+    pub retrieval_truth: Option<PathBuf>,
+    /// Folder of Copydays, for copy detection
+    #[arg(long, value_name = "FOLDER")]
+    pub copydays: Option<PathBuf>,
+    #[command(flatten)]
+    pub depth: Depth,
+}
+
+/// Images with a depth for every pixel.
+#[derive(Debug, clap::Args)]
+pub struct Depth {
+    /// Images to learn depth from
+    #[arg(long, value_name = "FOLDER", requires_all = ["depth_maps", "depth_test_images", "depth_test_maps"])]
+    pub depth_images: Option<PathBuf>,
+    /// Their depth maps: gray PNG of 16 bits, or .npy of meters
+    #[arg(long, value_name = "FOLDER", requires = "depth_images")]
+    pub depth_maps: Option<PathBuf>,
+    /// Images whose depth is estimated
+    #[arg(long, value_name = "FOLDER", requires = "depth_images")]
+    pub depth_test_images: Option<PathBuf>,
+    /// Their depth maps
+    #[arg(long, value_name = "FOLDER", requires = "depth_images")]
+    pub depth_test_maps: Option<PathBuf>,
+    /// Value of a PNG of depth at one meter: 1000 for NYU, 256 for KITTI
+    #[arg(long, default_value_t = 1000.0, value_name = "N", requires = "depth_images")]
+    pub depth_divisor: f64,
+    /// Largest depth, in meters: 10 for NYU, 80 for KITTI
+    #[arg(long, default_value_t = 10.0, value_name = "N", requires = "depth_images")]
+    pub max_depth: f64,
+    /// Iterations of the depth head, of 4 images; its recipe has 38,400 of 16
+    #[arg(long, default_value_t = 100, value_name = "N", requires = "depth_images")]
+    pub depth_iterations: u64,
+}
+
+impl AllArgs {
+    /// Returns the maximum numbers of images to learn from and to test with.
+    pub fn limits(&self) -> [Option<NonZeroUsize>; 2] {
+        [self.max_train, self.max_test]
+    }
+
+    /// Returns the options for the images with a class for every pixel.
+    pub fn segmented(&self) -> DenseSubject {
+        DenseSubject::new(self.networks.clone(), self.dense.clone(), self.dense_crop, self.limits())
+    }
+}
