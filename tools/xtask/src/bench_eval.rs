@@ -18,7 +18,7 @@ const PEER_PACKAGES: [&str; 4] =
 /// Folder for features and images.
 const FOLDER: &str = "target/bench-eval";
 /// Images whose features are extracted.
-const DRAWN: Synthetic = Synthetic { count: 64, size: 320, seed: 0 };
+const DRAWN: Synthetic = Synthetic { count: 256, size: 320, seed: 0 };
 /// The measured evaluations, in the order of the table.
 const KINDS: [&str; 5] = ["knn", "logreg", "linear_grid", "extract", HUMMINGBIRD];
 /// The nearest-patch search of in-context segmentation, which separate programs measure.
@@ -48,7 +48,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let simdino = Simdino::build(workspace)?;
     let folder = workspace.path(FOLDER);
     fs::create_dir_all(&folder).context(|| format!("cannot create {}", folder.display()))?;
-    let drawn = folder.join("drawn");
+    let drawn = folder.join(format!("drawn-{}", DRAWN.count));
     if !drawn.exists() {
         process::run(&mut simdino.data_synth(&drawn, DRAWN))?;
     }
@@ -134,7 +134,20 @@ fn table(ours: &Value, theirs: &Value) -> String {
             why.unwrap_or_default()
         );
     }
-    text + &losses(ours, theirs)
+    text + &overlap(ours) + &losses(ours, theirs)
+}
+
+/// Describes how close the extraction comes to the slower of its two parts alone, which it could
+/// reach if they ran on different hardware.
+fn overlap(ours: &Value) -> String {
+    let seconds = |kind: &str| ours["seconds"][kind].as_f64();
+    let parts = (seconds("extract"), seconds("extract_loader"), seconds("extract_network"));
+    let (Some(all), Some(loader), Some(network)) = parts else { return String::new() };
+    let over = 100.0 * (all / loader.max(network) - 1.0);
+    format!(
+        "extract: {all:.2} s; the loader alone {loader:.2} s, the network alone {network:.2} s: \
+         {over:.0}% above the slower one\n"
+    )
 }
 
 /// Describes the minima that both regressions reached; the lower one is the better fit.
@@ -180,7 +193,10 @@ mod tests {
             "missing": {"logreg": "no sklearn"},
         });
         assert_eq!(summary(&ours, &theirs), expected);
+        ours["seconds"]["extract_loader"] = 0.4.into();
+        ours["seconds"]["extract_network"] = 0.8.into();
         let text = table(&ours, &theirs);
+        assert!(text.contains("the network alone 0.80 s: 25% above"), "{text}");
         assert!(text.contains("no sklearn") && text.contains("5.00"), "{text}");
         put(
             &mut ours,

@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use augment::EvalTransform;
 use data::DataConfig;
+use data::loader::EvalLoader;
 use eval::linear::{LinearConfig, LinearProbe};
 use eval::logistic::{LogisticConfig, fit};
 use eval::store::{FeatureStore, ImageFeature, Network};
-use eval::{ExtractOptions, FeatureSet, KnnConfig, knn, write_features};
+use eval::{ExtractOptions, FeatureSet, KnnConfig, knn, to_input, write_features};
 use model::normalize::Normalize;
-use model::{ModelConfig, VisionTransformer};
+use model::{Mode, ModelConfig, VisionTransformer};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -26,6 +27,11 @@ const STEPS: usize = 20;
 /// Number of features per row: the class tokens of four blocks, and the mean of the patches.
 const PARTS: i64 = 5;
 
+/// Name of the time to read and resize the images of `extract` alone.
+const LOADER: &str = "extract_loader";
+/// Name of the time of the network of `extract` alone.
+const NETWORK: &str = "extract_network";
+
 /// Arguments of `simdino bench eval`.
 #[derive(Debug, clap::Args)]
 pub struct EvalArgs {
@@ -36,16 +42,16 @@ pub struct EvalArgs {
     #[arg(long, value_name = "PATH")]
     images: Option<String>,
     /// Number of random training features
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 50_000)]
     train: i64,
     /// Number of random test features
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 10_000)]
     test: i64,
     /// Width of the random features
     #[arg(long, default_value_t = 384)]
     width: i64,
     /// Number of classes of the random features
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 10)]
     classes: i64,
     /// Number of measurements of each kind; the shortest counts
     #[arg(long, default_value_t = 3)]
@@ -104,7 +110,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let grid = shortest(args.rounds, || probe.advance(STEPS))? / STEPS as f64;
     times.insert("linear_grid".into(), json!(grid));
     if let Some(images) = &args.images {
-        times.insert("extract".into(), json!(extract(images, args.rounds)?));
+        for (name, seconds) in extract(images, args.rounds)? {
+            times.insert(name.into(), json!(seconds));
+        }
     }
     print(args, &times, &losses)
 }
@@ -133,8 +141,9 @@ fn shortest(rounds: usize, mut work: impl FnMut() -> eval::Result<()>) -> Result
     Ok(least)
 }
 
-/// Returns the seconds to read the images and compute the class tokens of a ViT-S/16.
-fn extract(images: &str, rounds: usize) -> Result<f64> {
+/// Returns the seconds to read the images and compute the class tokens of a ViT-S/16, to do only the
+/// first, and to do only the second.
+fn extract(images: &str, rounds: usize) -> Result<[(&'static str, f64); 3]> {
     let config = DataConfig { path: Some(images.to_owned()), ..DataConfig::default() };
     let dataset = Arc::new(data::open(&config)?);
     let vars = nn::VarStore::new(Device::Cpu);
@@ -142,11 +151,25 @@ fn extract(images: &str, rounds: usize) -> Result<f64> {
     let normalize = Normalize { mean: vec![0.5; 3], std: vec![0.25; 3] };
     let options = ExtractOptions::new(EvalTransform { resize: 256, crop: 224 }, normalize);
     let wanted = BTreeSet::from([ImageFeature::Cls(1)]);
-    shortest(rounds, || {
+    let extract = shortest(rounds, || {
         let network = Network { backbone: &network, fingerprint: "none" };
         let store = FeatureStore::default();
         store.features(network, &dataset, &options, &wanted, &mut |_, _| ()).map(|_| ())
-    })
+    })?;
+    let ExtractOptions { transform, batch, workers, .. } = options;
+    let batches = || EvalLoader::new(Arc::clone(&dataset), transform, batch, workers, None);
+    let loader = shortest(rounds, || {
+        batches()?.try_for_each(|batch| batch.map(drop)).map_err(eval::Error::from)
+    })?;
+    let read = batches()?.collect::<data::Result<Vec<_>>>()?;
+    let network = shortest(rounds, || {
+        read.iter().try_for_each(|batch| {
+            let input = to_input(&batch.images, &options.normalize, options.device)?;
+            let _ = tch::no_grad(|| network.forward_cls(&input, Mode::Eval))?;
+            Ok(())
+        })
+    })?;
+    Ok([("extract", extract), (LOADER, loader), (NETWORK, network)])
 }
 
 fn print(args: &EvalArgs, times: &Map<String, Value>, losses: &[f64]) -> Result<()> {
@@ -159,7 +182,7 @@ fn print(args: &EvalArgs, times: &Map<String, Value>, losses: &[f64]) -> Result<
         tch::get_num_threads()
     );
     for (name, seconds) in times {
-        text += &format!("{name:<12} {:>10.4} s\n", seconds.as_f64().unwrap_or(f64::NAN));
+        text += &format!("{name:<16} {:>10.4} s\n", seconds.as_f64().unwrap_or(f64::NAN));
     }
     if args.json {
         let summary = json!({
