@@ -5,6 +5,8 @@
 mod common;
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use common::{Bench, SEGMENTED, draw_copies, draw_objects, draw_places, last_record, stderr};
 use serde_json::Value;
@@ -56,6 +58,48 @@ fn segmentation_is_measured_and_kept() {
     let results = fs::read_to_string(bench.path("runs/tiny/results.json")).unwrap();
     let results: Value = serde_json::from_str(&results).unwrap();
     assert_eq!(results["evaluations"].as_array().unwrap().len(), 4, "{results}");
+}
+
+/// Returns the files in a folder and its subfolders, with the times of their last change.
+fn changes(folder: &Path) -> Vec<(PathBuf, SystemTime)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries
+        .flat_map(|path| match path.is_dir() {
+            true => changes(&path),
+            false => vec![(path.clone(), fs::metadata(&path).unwrap().modified().unwrap())],
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn patch_features_are_kept_and_shared() {
+    let bench = bench();
+    let args = |protocol: &'static str, folder: &'static str| -> Vec<&'static str> {
+        let common = ["eval", protocol, "--weights", "runs/tiny", "--crop", "32", "--json"];
+        [&common[..], &SEGMENTED, &["--classes", "2", "--features", folder]].concat()
+    };
+    let run = |protocol, folder| last_record(&bench.ok(&args(protocol, folder)));
+    let without = last_record(&bench.ok(&eval("in-context", &["--classes", "2"])));
+    let with = run("in-context", "kept");
+    assert_eq!(with["metrics"], without["metrics"]);
+    let kept = changes(&bench.path("kept"));
+    assert_eq!(kept.len(), 2, "of the network and of the same network untrained");
+    // Another protocol sees the same squares, so all features are known.
+    run("segment-knn", "kept");
+    assert_eq!(run("in-context", "kept")["baselines"], without["baselines"]);
+    assert_eq!(changes(&bench.path("kept")), kept);
+
+    // Two processes compute them together, and the first evaluates.
+    let [first, second] = bench.two_processes(&args("in-context", "shared"));
+    assert!(first.status.success() && second.status.success(), "{}", stderr(&first));
+    assert!(second.stdout.is_empty());
+    let record = last_record(&String::from_utf8(first.stdout).unwrap());
+    assert_eq!(record["metrics"], without["metrics"]);
+    assert_eq!(changes(&bench.path("shared")).len(), 4, "one file of each process and network");
+    let [first, _] = bench.two_processes(&eval("in-context", &["--classes", "2"]));
+    assert!(first.status.code() == Some(2) && stderr(&first).contains("--features FOLDER"));
 }
 
 #[test]

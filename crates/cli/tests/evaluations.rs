@@ -6,11 +6,9 @@
 mod common;
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::Stdio;
 
-use common::Bench;
+use common::{Bench, stderr};
 use serde_json::Value;
 
 const SETS: [&str; 6] = ["--train", "images/images", "--test", "images/images", "--device", "cpu"];
@@ -145,27 +143,16 @@ fn all_protocols_share_features_and_the_report_shows_them() {
 #[test]
 fn processes_share_the_extraction_and_the_first_one_evaluates() {
     let bench = trained();
-    let port =
-        TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string();
-    let start = |rank: &str, args: &[&str]| {
-        let mut command = bench.command(args);
-        command.envs([("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2")]);
-        command.envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port)]);
-        command.env("OMP_NUM_THREADS", "1").stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
-    };
     let knn = [&["eval", "knn", "--weights", "runs/a", "--k", "1"][..], &SETS].concat();
-    let outputs = ["0", "1"].map(|rank| start(rank, &knn)).map(|child| child.wait_with_output());
-    let [first, second] = outputs.map(Result::unwrap);
-    let said = [&first, &second].map(|output| String::from_utf8_lossy(&output.stderr));
-    assert!(first.status.success() && second.status.success(), "{said:?}");
+    let [first, second] = bench.two_processes(&knn);
+    assert!(first.status.success() && second.status.success(), "{}", stderr(&first));
     assert!(second.stdout.is_empty());
     assert_eq!(String::from_utf8(first.stdout).unwrap(), ok(&bench, &knn));
 
     let all = [&["eval", "all", "--weights", "runs/a"][..], &SETS].concat();
-    let output = start("0", &all).wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(2) && said.contains("without torchrun"), "{said}");
+    let [first, _] = bench.two_processes(&all);
+    let said = stderr(&first);
+    assert!(first.status.code() == Some(2) && said.contains("without torchrun"), "{said}");
 }
 
 #[test]

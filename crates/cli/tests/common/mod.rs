@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -104,6 +105,19 @@ impl Bench {
         assert!(message.contains("simdino: "), "{message}");
         assert!(!message.contains("panicked") && !message.contains("backtrace"), "{message}");
         message
+    }
+
+    /// Runs a command as the two processes of torchrun, and returns their outputs.
+    pub fn two_processes(&self, args: &[&str]) -> [Output; 2] {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let start = |rank: &str| {
+            let mut command = self.command(args);
+            command.envs([("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2")]);
+            command.envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port.to_string())]);
+            command.env("OMP_NUM_THREADS", "1").stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().unwrap()
+        };
+        ["0", "1"].map(start).map(|child| child.wait_with_output().unwrap())
     }
 
     /// Runs `simdino ARGS`, which must reject `option` as unknown to the command.

@@ -10,18 +10,23 @@ use crate::spectrum::{Moment, Spread};
 
 /// A network that also measures the patch features of its last block. It starts with
 /// [`Self::restart`], so that a protocol can leave out what it does before its test.
-#[derive(Debug)]
-pub struct Metered<'a, N> {
-    network: &'a N,
+pub struct Metered<'a> {
+    network: &'a dyn DenseExtractor,
     /// Feature width of a block.
     width: i64,
     /// `None` until the start.
     moment: RefCell<Option<Moment>>,
 }
 
-impl<'a, N: DenseExtractor> Metered<'a, N> {
+impl std::fmt::Debug for Metered<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metered").field("width", &self.width).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Metered<'a> {
     /// Wraps a network with `width` features per block.
-    pub fn new(network: &'a N, width: i64) -> Self {
+    pub fn new(network: &'a dyn DenseExtractor, width: i64) -> Self {
         Self { network, width, moment: RefCell::new(None) }
     }
 
@@ -40,7 +45,7 @@ impl<'a, N: DenseExtractor> Metered<'a, N> {
     }
 }
 
-impl<N: DenseExtractor> DenseExtractor for Metered<'_, N> {
+impl DenseExtractor for Metered<'_> {
     fn maps(&self, images: &Tensor, layers: Layers, class_token: bool) -> Result<Tensor> {
         let maps = self.network.maps(images, layers, class_token)?; // [B, blocks * D, h, w]
         if let Some(moment) = &mut *self.moment.borrow_mut() {

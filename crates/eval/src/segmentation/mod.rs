@@ -15,6 +15,7 @@ mod features;
 pub mod in_context;
 pub mod knn;
 pub mod linear;
+mod map_store;
 mod metered;
 mod patch_config;
 mod patches;
@@ -27,6 +28,7 @@ pub use evaluate::{DenseData, Evaluated, MaskSize, OnImage, Segmenter, evaluate}
 pub(crate) use evaluate::{read_each, threads};
 pub use features::{DenseExtractor, DenseNetwork, Layers};
 pub(crate) use features::{image_of, resized};
+pub use map_store::MapStore;
 pub use metered::Metered;
 pub use picture::{Shown, predicted_row, truth_rows};
-pub use shared::evaluate_shared;
+pub use shared::{evaluate_shared, fill_maps};

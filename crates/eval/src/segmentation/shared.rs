@@ -1,11 +1,12 @@
 //! Segmentation with several processes, each of which reads its share of the images.
 
-use data::dense::IGNORE;
+use data::dense::{DenseSample, IGNORE};
 use tch::Tensor;
 use torch_ext::Collective;
 
 use super::confusion::Confusion;
 use super::evaluate::{DenseData, Evaluated, MaskSize, ReadSet, Segmenter, counts};
+use super::features::{DenseNetwork, resized};
 use super::patches::PatchLabels;
 use crate::error::Result;
 use crate::gather::{agreed, broken, numbers, rows, share};
@@ -96,4 +97,23 @@ pub fn evaluate_shared(
     let mut confusions = Confusion::sums(Ok(vec![confusion]), processes)?;
     let read = read.of_all(processes)?.not_empty()?;
     Ok(Evaluated { confusion: confusions.swap_remove(0), images: read.images, broken: read.broken })
+}
+
+/// Computes the features of the share of process `rank` of `size` of the images, resized to squares
+/// of `side` pixels, so that a network that keeps them, such as a
+/// [`MapStore`](super::MapStore), does. Images that cannot be read are left out.
+///
+/// # Errors
+/// Returns an error if the network fails.
+pub fn fill_maps(
+    network: &DenseNetwork<'_>,
+    data: &DenseData<'_>,
+    side: u32,
+    (rank, size): (usize, usize),
+) -> Result<()> {
+    let (side, all) = (network.whole_patches(side), data.indices());
+    let own = &all[rank * all.len() / size..(rank + 1) * all.len() / size];
+    let make = |_, sample: DenseSample| resized(&sample.image, side, side);
+    data.each_readable(own, make, |_, image| network.maps(&network.input(&[&image])?).map(|_| ()))?;
+    Ok(())
 }

@@ -196,7 +196,7 @@ pub fn measure(args: &DepthArgs, opened: &Opened) -> Result<Measured> {
     };
     let [train, test] = [data(&sets.train, args.max_train), data(&sets.test, args.max_test)];
     let task = Task { args, opened, config: &config, train, test };
-    let meter = opened.metered();
+    let meter = opened.metered(&opened.weights.backbone);
     let trained = task.scored(&meter, &opened.fingerprint, &|| meter.restart())?;
     let spread = meter.spread()?;
     let mean_map = MeanMap::new(&train, &config)?;

@@ -59,6 +59,20 @@ enum Protocol {
     Copy(retrieval::CopyArgs),
 }
 
+impl Protocol {
+    /// Returns whether several processes can share the extraction of features.
+    fn shares_extraction(&self) -> bool {
+        matches!(
+            self,
+            Self::Knn(_)
+                | Self::Linear(_)
+                | Self::Logistic(_)
+                | Self::InContext(_)
+                | Self::SegmentKnn(_)
+        )
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -72,7 +86,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// Returns the errors of the protocol.
 pub fn measure(args: &Args) -> Result<Outcome> {
-    if !matches!(args.protocol, Protocol::Knn(_) | Protocol::Linear(_) | Protocol::Logistic(_)) {
+    if !args.protocol.shares_extraction() {
         shared::refuse()?;
     }
     match &args.protocol {

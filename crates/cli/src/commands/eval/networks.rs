@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use eval::record::{Record, Weights};
-use eval::segmentation::Metered;
+use eval::segmentation::{DenseExtractor, Metered};
 use eval::store::{Network, network_fingerprint};
 use eval::{FeaturePrecision, Frozen};
 use model::VisionTransformer;
@@ -112,9 +112,9 @@ impl Opened {
         Frozen { network, normalize, device, precision: self.precision }
     }
 
-    /// Returns the network, which also measures the spread of its patch features.
-    pub fn metered(&self) -> Metered<'_, VisionTransformer> {
-        Metered::new(&self.weights.backbone, self.weights.backbone.embed_dim())
+    /// Returns a network of this width that also measures the spread of its patch features.
+    pub fn metered<'a>(&self, network: &'a dyn DenseExtractor) -> Metered<'a> {
+        Metered::new(network, self.weights.backbone.embed_dim())
     }
 
     /// Returns the network for a feature store.

@@ -9,7 +9,7 @@ use simdino::RunConfig;
 use crate::failure::{Failure, Result};
 use crate::train::distributed::DistributedContext;
 
-use super::networks::launch;
+use super::networks::{Networks, launch};
 use super::subject::Subject;
 
 /// Computes the features that are not kept yet in all processes of torchrun, if it has started
@@ -22,16 +22,24 @@ pub fn extract(
     wanted: &BTreeSet<ImageFeature>,
     untrained: bool,
 ) -> Result<bool> {
-    let Some(launch) = launch()? else { return Ok(true) };
-    let mut config = RunConfig::default();
-    config.run.device = subject.networks.device;
-    let context = DistributedContext::join(&config, launch, config.run.timeout_s)?;
+    let Some(context) = joined(&subject.networks)? else { return Ok(true) };
     let share = (context.launch.rank, context.launch.size);
     subject
         .fill(wanted, untrained, share, context.workers(None))
         .inspect_err(|failure| context.leave(failure))?;
     context.processes.collective().barrier()?;
     Ok(context.is_first())
+}
+
+/// Joins the processes of torchrun; `None` if there is only one.
+///
+/// # Errors
+/// Returns an error if the others cannot be reached.
+pub fn joined(networks: &Networks) -> Result<Option<DistributedContext>> {
+    let Some(launch) = launch()? else { return Ok(None) };
+    let mut config = RunConfig::default();
+    config.run.device = networks.device;
+    Ok(Some(DistributedContext::join(&config, launch, config.run.timeout_s)?))
 }
 
 /// Returns an error if torchrun has started several processes.
@@ -43,7 +51,7 @@ pub fn refuse() -> Result<()> {
         None => Ok(()),
         Some(launch) => Err(Failure::usage(format!(
             "{} processes of torchrun cannot share this protocol: start it once, without torchrun; \
-             knn, logistic, and linear share the extraction of features",
+             knn, logistic, linear, in-context, and segment-knn share the extraction of features",
             launch.size
         ))),
     }

@@ -35,7 +35,7 @@ pub struct Embedding {
     /// Folder that keeps features for the next evaluation; by default the folder `features` of a
     /// run, and none for other weights
     #[arg(long, value_name = "FOLDER")]
-    features: Option<PathBuf>,
+    pub features: Option<PathBuf>,
 }
 
 impl Embedding {

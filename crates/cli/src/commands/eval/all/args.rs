@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::commands::eval::dense::{DenseImages, DenseSubject};
+use crate::commands::eval::dense::{DenseImages, DenseSubject, KeptMaps};
 use crate::commands::eval::networks::Networks;
 use crate::commands::eval::subject::Embedding;
 
@@ -106,6 +106,11 @@ impl AllArgs {
     /// Returns the maximum numbers of images to learn from and to test with.
     pub fn limits(&self) -> [Option<NonZeroUsize>; 2] {
         [self.max_train, self.max_test]
+    }
+
+    /// Returns the options for patch features that are kept.
+    pub fn maps(&self) -> KeptMaps {
+        KeptMaps { features: self.embedding.features.clone() }
     }
 
     /// Returns the options for the images with a class for every pixel.

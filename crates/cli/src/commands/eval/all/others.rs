@@ -29,7 +29,7 @@ pub const OTHERS: [Other; 8] = [
         name: "in-context",
         given: |args| args.dense.given(),
         measure: |args, opened| {
-            let published = in_context::InContextArgs::of(args.segmented());
+            let published = in_context::InContextArgs::of(args.segmented(), args.maps());
             in_context::measure(&published, opened, &mut Sheet::default())
         },
     },
@@ -37,7 +37,8 @@ pub const OTHERS: [Other; 8] = [
         name: "segment-knn",
         given: |args| args.dense.given(),
         measure: |args, opened| {
-            let published = patches::PatchArgs::of(args.segmented(), args.segment_logistic);
+            let published =
+                patches::PatchArgs::of(args.segmented(), args.maps(), args.segment_logistic);
             patches::measure(&published, opened, &mut Sheet::default())
         },
     },

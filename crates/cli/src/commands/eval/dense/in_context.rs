@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use eval::segmentation::in_context::{IgnoredPixels, InContextConfig, Memory};
-use eval::segmentation::{DenseData, DenseNetwork, Layers};
+use eval::segmentation::{DenseData, DenseNetwork, Layers, Metered};
 
 use crate::commands::eval::networks::Opened;
 use crate::commands::eval::outcome::{Measured, Outcome, measure_each};
@@ -11,7 +11,9 @@ use crate::commands::eval::sheet::Sheet;
 use crate::console::progress;
 use crate::failure::Result;
 
-use super::scored::{About, Meter, Scored, record, score};
+use super::kept::KeptMaps;
+use super::scored::{About, Scored, record, score};
+use super::shared;
 use super::subject::DenseSubject;
 
 /// Arguments of `simdino eval in-context`.
@@ -19,6 +21,8 @@ use super::subject::DenseSubject;
 pub struct InContextArgs {
     #[command(flatten)]
     subject: DenseSubject,
+    #[command(flatten)]
+    maps: KeptMaps,
     /// Neighbors of a patch
     #[arg(long, default_value_t = 30)]
     k: usize,
@@ -39,16 +43,19 @@ pub struct InContextArgs {
 
 impl InContextArgs {
     /// Returns the arguments for the published settings.
-    pub fn of(subject: DenseSubject) -> Self {
+    pub fn of(subject: DenseSubject, maps: KeptMaps) -> Self {
         let InContextConfig { k, temperature, memory, .. } = InContextConfig::default();
         let memory = NonZeroUsize::new(memory).unwrap_or(NonZeroUsize::MIN);
         let (augmented_passes, ignored_are_class_zero) = (0, false);
-        Self { subject, k, temperature, memory, augmented_passes, ignored_are_class_zero }
+        Self { subject, maps, k, temperature, memory, augmented_passes, ignored_are_class_zero }
     }
 }
 
 /// Measures all networks.
 pub fn run(args: &InContextArgs) -> Result<Outcome> {
+    if !shared::extract(&args.subject, &args.maps, InContextConfig::default().side)? {
+        return Ok(Outcome::of_another_process());
+    }
     let mut sheet = Sheet::default();
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened, &mut sheet))
 }
@@ -66,13 +73,15 @@ pub fn measure(args: &InContextArgs, opened: &Opened, sheet: &mut Sheet) -> Resu
     }
     let [train, test] = subject.data(&sets);
     let last = Layers::Last(1);
-    let meter = opened.metered();
+    let kept = args.maps.extractor(opened, opened.network())?;
+    let meter = opened.metered(&kept);
     let own = subject.network(opened, &meter, last);
     config.side = own.whole_patches(config.side);
     let trained = measured(own, &train, &test, &config, (subject, Some(&meter)))?;
     let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
     let untrained = backbone.as_ref().map(|untrained| {
-        let network = subject.network(opened, untrained.network().backbone, last);
+        let kept = args.maps.extractor(opened, untrained.network())?;
+        let network = subject.network(opened, &kept, last);
         measured(network, &train, &test, &config, (subject, None))
     });
     let untrained = untrained.transpose()?;
@@ -89,7 +98,7 @@ fn measured(
     train: &DenseData<'_>,
     test: &DenseData<'_>,
     config: &InContextConfig,
-    (subject, meter): (&DenseSubject, Option<&Meter<'_>>),
+    (subject, meter): (&DenseSubject, Option<&Metered<'_>>),
 ) -> Result<Scored> {
     let bar = progress(train.set.len(), "images added to memory");
     let memory = Memory::new(network, train, config, &mut |done, total| {

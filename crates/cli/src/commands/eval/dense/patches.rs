@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use clap::ValueEnum;
 use eval::segmentation::knn::{KnnSettings, PatchConfig, PatchSegmenter, TrainPatches};
-use eval::segmentation::{DenseData, DenseNetwork, Layers, MaskSize};
+use eval::segmentation::{DenseData, DenseNetwork, Layers, MaskSize, Metered};
 use serde_json::{Map, Value, json};
 
 use crate::commands::eval::networks::Opened;
@@ -13,7 +13,9 @@ use crate::commands::eval::sheet::Sheet;
 use crate::console::progress;
 use crate::failure::Result;
 
-use super::scored::{About, Meter, Scored, record, score};
+use super::kept::KeptMaps;
+use super::scored::{About, Scored, record, score};
+use super::shared;
 use super::subject::DenseSubject;
 
 /// Arguments of `simdino eval segment-knn`.
@@ -21,6 +23,8 @@ use super::subject::DenseSubject;
 pub struct PatchArgs {
     #[command(flatten)]
     subject: DenseSubject,
+    #[command(flatten)]
+    maps: KeptMaps,
     /// Classifiers of patches
     #[arg(long, value_enum, value_delimiter = ',', default_value = "knn,logistic")]
     classifier: Vec<Kind>,
@@ -58,17 +62,20 @@ impl Kind {
 impl PatchArgs {
     /// Returns the arguments for the published settings of k-NN and, if wanted, of logistic
     /// regression, which takes several times as long.
-    pub fn of(subject: DenseSubject, logistic: bool) -> Self {
+    pub fn of(subject: DenseSubject, maps: KeptMaps, logistic: bool) -> Self {
         let PatchConfig { k, max_iterations, memory, .. } = PatchConfig::default();
         let memory = NonZeroUsize::new(memory).unwrap_or(NonZeroUsize::MIN);
         let mut classifier = vec![Kind::Knn];
         classifier.extend(logistic.then_some(Kind::Logistic));
-        Self { subject, classifier, k, c: Vec::new(), max_iterations, memory }
+        Self { subject, maps, classifier, k, c: Vec::new(), max_iterations, memory }
     }
 }
 
 /// Measures all networks.
 pub fn run(args: &PatchArgs) -> Result<Outcome> {
+    if !shared::extract(&args.subject, &args.maps, PatchConfig::default().side)? {
+        return Ok(Outcome::of_another_process());
+    }
     let mut sheet = Sheet::default();
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened, &mut sheet))
 }
@@ -78,14 +85,16 @@ pub fn measure(args: &PatchArgs, opened: &Opened, sheet: &mut Sheet) -> Result<M
     let subject = &args.subject;
     let sets = subject.sets(opened)?;
     let last = Layers::Last(1);
-    let meter = opened.metered();
+    let kept = args.maps.extractor(opened, opened.network())?;
+    let meter = opened.metered(&kept);
     let own = subject.network(opened, &meter, last);
     let config = config(args, own);
     let [train, test] = subject.data(&sets);
     let trained = measured(own, &train, &test, &config, (args, Some(&meter)))?;
     let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
     let untrained = backbone.as_ref().map(|untrained| {
-        let network = subject.network(opened, untrained.network().backbone, last);
+        let kept = args.maps.extractor(opened, untrained.network())?;
+        let network = subject.network(opened, &kept, last);
         measured(network, &train, &test, &config, (args, None))
     });
     let untrained = untrained.transpose()?.unwrap_or_default();
@@ -116,7 +125,7 @@ fn measured(
     train: &DenseData<'_>,
     test: &DenseData<'_>,
     config: &PatchConfig,
-    (args, meter): (&PatchArgs, Option<&Meter<'_>>),
+    (args, meter): (&PatchArgs, Option<&Metered<'_>>),
 ) -> Result<Vec<Scored>> {
     let bar = progress(train.set.len(), "images embedded");
     let patches = TrainPatches::new(network, train, config, &mut |done, total| {

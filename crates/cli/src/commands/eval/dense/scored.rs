@@ -7,7 +7,6 @@ use eval::segmentation::{
     truth_rows,
 };
 use eval::spectrum::Spread;
-use model::VisionTransformer;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -36,9 +35,6 @@ pub struct Scored {
     pub spread: Option<Spread>,
 }
 
-/// A network that measures the spread of its features during the test.
-pub type Meter<'a> = Metered<'a, VisionTransformer>;
-
 /// Prints which images were skipped, and returns a sentence about them; `None` if there are none.
 pub fn skipped(role: &str, broken: &[BrokenImage]) -> Option<String> {
     name_skipped(role, broken);
@@ -55,7 +51,7 @@ pub fn score(
     test: &DenseData<'_>,
     mask: MaskSize,
     picture: bool,
-    meter: Option<&Meter<'_>>,
+    meter: Option<&Metered<'_>>,
 ) -> Result<Scored> {
     meter.iter().for_each(|meter| meter.restart());
     let bar =

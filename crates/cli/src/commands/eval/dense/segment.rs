@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use eval::segmentation::linear::{LinearConfig, LinearSegmenter, Recipe, StateFile, train};
-use eval::segmentation::{DenseData, DenseNetwork, MaskSize};
+use eval::segmentation::{DenseData, DenseNetwork, MaskSize, Metered};
 
 use crate::commands::eval::networks::Opened;
 use crate::commands::eval::outcome::{Measured, Outcome, measure_each};
@@ -13,7 +13,7 @@ use crate::commands::eval::sheet::Sheet;
 use crate::console::{note, progress};
 use crate::failure::Result;
 
-use super::scored::{About, Meter, Scored, record, score};
+use super::scored::{About, Scored, record, score};
 use super::subject::{DenseSets, DenseSubject};
 
 /// Default memory limit for cached features, in GB.
@@ -99,7 +99,7 @@ pub fn measure(args: &SegmentArgs, opened: &Opened, sheet: &mut Sheet) -> Result
     let subject = &args.subject;
     let sets = subject.sets(opened)?;
     let mut config = LinearConfig::of(args.recipe.1);
-    let meter = opened.metered();
+    let meter = opened.metered(&opened.weights.backbone);
     let own = subject.network(opened, &meter, config.layers);
     config = overridden(args, config, &own);
     let mask = subject.mask(MaskSize::Original);
@@ -156,7 +156,7 @@ impl Task<'_> {
         &self,
         network: DenseNetwork<'_>,
         fingerprint: &str,
-        meter: Option<&Meter<'_>>,
+        meter: Option<&Metered<'_>>,
     ) -> Result<Scored> {
         let (config, subject) = (self.config, &self.args.subject);
         let [train_data, test] = subject.data(self.sets);

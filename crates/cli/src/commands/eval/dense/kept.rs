@@ -1,0 +1,69 @@
+//! Patch features that are kept for the next evaluation.
+
+use std::path::PathBuf;
+
+use eval::segmentation::{DenseExtractor, Layers, MapStore};
+use eval::store::Network;
+use model::VisionTransformer;
+use tch::Tensor;
+
+use crate::commands::eval::networks::Opened;
+use crate::failure::Result;
+
+/// Options of protocols that train nothing on patch features, so that computing them takes most of
+/// the time.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct KeptMaps {
+    /// Folder that keeps the patch features of all images for the next evaluation, 1.2 MB per image
+    /// with ViT-S/16 and 448 pixels
+    #[arg(long, value_name = "FOLDER")]
+    pub features: Option<PathBuf>,
+}
+
+/// A network whose patch features may be kept.
+pub enum Extractor<'a> {
+    Plain(&'a VisionTransformer),
+    Kept(Box<MapStore<'a, VisionTransformer>>),
+}
+
+impl KeptMaps {
+    /// Returns a network, whose patch features are kept if there is a folder for them.
+    ///
+    /// # Errors
+    /// Returns an error if the folder cannot be used.
+    pub fn extractor<'a>(&self, opened: &Opened, network: Network<'a>) -> Result<Extractor<'a>> {
+        let Some(folder) = &self.features else { return Ok(Extractor::Plain(network.backbone)) };
+        let identity = format!("{} {}", network.fingerprint, opened.precision);
+        Ok(Extractor::Kept(Box::new(MapStore::open(network.backbone, &identity, folder)?)))
+    }
+}
+
+impl Extractor<'_> {
+    /// Writes the features that are not written yet.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be written.
+    pub fn flush(&self) -> Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Kept(store) => Ok(store.flush()?),
+        }
+    }
+
+    fn network(&self) -> &dyn DenseExtractor {
+        match self {
+            Self::Plain(network) => *network,
+            Self::Kept(store) => &**store,
+        }
+    }
+}
+
+impl DenseExtractor for Extractor<'_> {
+    fn maps(&self, images: &Tensor, layers: Layers, class_token: bool) -> eval::Result<Tensor> {
+        self.network().maps(images, layers, class_token)
+    }
+
+    fn patch_size(&self) -> u32 {
+        self.network().patch_size()
+    }
+}
