@@ -141,6 +141,7 @@ fn images_of_one_place_are_ranked() {
     let record =
         last_record(&bench.ok(&[["eval", "retrieval"].as_slice(), &common, args].concat()));
     assert_eq!(record["main"], "map medium");
+    assert!(record["baselines"]["pixels"]["map hard"].is_number(), "{record}");
     assert!(
         record["metrics"]["mp@5 hard"].is_number() && record["baselines"]["untrained"].is_object()
     );
@@ -174,6 +175,7 @@ fn copies_are_ranked() {
         (record["main"].as_str(), record["metrics"]["map strong"].as_f64()),
         (Some("map strong"), Some(1.0))
     );
+    assert_eq!(record["baselines"]["pixels"]["map strong"], 1.0, "equal images");
     // Broken images neither count nor are they ranked.
     fs::write(bench.path("copydays/original/200200.png"), "no image").unwrap();
     fs::write(folder.join("broken.png"), "no image").unwrap();

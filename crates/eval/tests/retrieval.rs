@@ -204,3 +204,32 @@ fn copydays_is_listed() {
         Copydays::open(folder.path()).unwrap().blocks.into_iter().map(|block| block.name).collect();
     assert_eq!(names, ["strong", "jpegqual/10", "crops/80"]);
 }
+
+#[test]
+fn pixels_do_not_depend_on_brightness_and_need_no_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let draw = |name: &str, color: &dyn Fn(u32, u32) -> [u8; 3]| {
+        let path = folder.path().join(name);
+        RgbImage::from_fn(64, 48, |x, y| Rgb(color(x, y))).save(&path).unwrap();
+        ImageFile { path, part: None }
+    };
+    let files = [
+        draw("a.png", &|x, y| [x as u8, 2 * y as u8, 30]),
+        draw("brighter.png", &|x, y| [x as u8 + 100, 2 * y as u8 + 50, 90]),
+        draw("mirrored.png", &|x, y| [63 - x as u8, 2 * y as u8, 30]),
+    ];
+    let vars = nn::VarStore::new(Device::Cpu);
+    let config = ModelConfig { arch: Arch::VitNano, ..ModelConfig::default() };
+    let network = VisionTransformer::new(&vars.root(), &config).unwrap();
+    let normalize = Normalize { mean: vec![0.5; 3], std: vec![0.25; 3] };
+    let (device, precision) = (Device::Cpu, FeaturePrecision::Fp32);
+    let frozen = Frozen { network: &network, normalize: &normalize, device, precision };
+    let kind = ImageFeatureKind::Pixels { side: 8 };
+    let options = EmbedOptions { frozen, pixels: PixelFormat::RGB, kind };
+    let rows = embed(&files, &options, &mut |_, _| ()).unwrap().features;
+    assert_eq!(rows.size(), [3, 8 * 8 * 3]);
+    let rows = &rows / rows.square().sum_dim_intlist([1].as_slice(), true, tch::Kind::Float).sqrt();
+    let cosines = rows.get(0).unsqueeze(0).matmul(&rows.tr());
+    assert!((cosines.double_value(&[0, 1]) - 1.0).abs() < 1e-4, "{cosines:?}");
+    assert!(cosines.double_value(&[0, 2]) < 0.9, "{cosines:?}");
+}

@@ -44,6 +44,12 @@ pub enum ImageFeatureKind {
         /// Side of the square in pixels.
         side: u32,
     },
+    /// The pixels of the image resized to a square of this side, less the mean of each channel, as a
+    /// baseline: cosines are then normalized cross-correlations. No network is used.
+    Pixels {
+        /// Side of the square in pixels.
+        side: u32,
+    },
 }
 
 /// How images are embedded.
@@ -162,6 +168,7 @@ fn least_side(patch: i64, kind: ImageFeatureKind) -> u32 {
     let patch = u32::try_from(patch).unwrap_or(u32::MAX);
     match kind {
         ImageFeatureKind::Cls { multi_scale: true, .. } => 2 * patch,
+        ImageFeatureKind::Pixels { .. } => 1,
         _ => patch,
     }
 }
@@ -185,7 +192,7 @@ fn prepared(
     };
     let (width, height) = match kind {
         ImageFeatureKind::Cls { most, .. } => thumbnail(image.dimensions(), most),
-        ImageFeatureKind::ClsGem { side } => (side, side),
+        ImageFeatureKind::ClsGem { side } | ImageFeatureKind::Pixels { side } => (side, side),
     };
     if width.min(height) < least {
         let problem = format!(
@@ -235,6 +242,12 @@ fn thumbnail((width, height): (u32, u32), most: u32) -> (u32, u32) {
 
 /// Computes the vector of an image, `[D]`.
 fn vector(image: &Image, options: &EmbedOptions<'_>) -> Result<Tensor> {
+    if let ImageFeatureKind::Pixels { .. } = options.kind {
+        let pixels = Tensor::f_from_slice(image.data())?.f_view([-1, image.channels() as i64])?;
+        let pixels = pixels.to_kind(Kind::Float); // [side * side, C]
+        let mean = pixels.mean_dim([0].as_slice(), true, Kind::Float);
+        return Ok((pixels - mean).flatten(0, -1));
+    }
     let (width, height) = image.dimensions();
     let shape = [1, height as usize, width as usize];
     let input = options.frozen.input(image.data(), shape)?;
@@ -259,19 +272,13 @@ fn one(network: &VisionTransformer, input: &Tensor, kind: ImageFeatureKind) -> R
     let size = input.size();
     let whole = |side: i64| side / patch * patch;
     let input = input.narrow(2, 0, whole(size[2])).narrow(3, 0, whole(size[3])).contiguous();
-    match kind {
-        ImageFeatureKind::Cls { .. } => {
-            let cls = network.forward_cls(&input, Mode::Eval)?;
-            Ok(cls.to_kind(Kind::Float))
-        }
-        ImageFeatureKind::ClsGem { .. } => {
-            let tokens = network.forward(&input, Mode::Eval)?;
-            let patches = tokens.patches.to_kind(Kind::Float).clamp_min(1e-6); // [1, N, D]
-            let gem =
-                patches.pow_tensor_scalar(4.0).mean_dim(1, false, None).pow_tensor_scalar(0.25);
-            Ok(Tensor::cat(&[tokens.cls.to_kind(Kind::Float), gem], 1)) // [1, 2 D]
-        }
-    }
+    let ImageFeatureKind::ClsGem { .. } = kind else {
+        return Ok(network.forward_cls(&input, Mode::Eval)?.to_kind(Kind::Float));
+    };
+    let tokens = network.forward(&input, Mode::Eval)?;
+    let patches = tokens.patches.to_kind(Kind::Float).clamp_min(1e-6); // [1, N, D]
+    let gem = patches.pow_tensor_scalar(4.0).mean_dim(1, false, None).pow_tensor_scalar(0.25);
+    Ok(Tensor::cat(&[tokens.cls.to_kind(Kind::Float), gem], 1)) // [1, 2 D]
 }
 
 #[cfg(test)]

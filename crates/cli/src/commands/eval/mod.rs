@@ -5,8 +5,10 @@ use clap::Subcommand;
 use crate::failure::Result;
 
 mod all;
+mod copy;
 mod dense;
 mod depth;
+mod embedded;
 mod few_shots;
 mod knn;
 mod linear;
@@ -56,7 +58,7 @@ enum Protocol {
     /// Image retrieval of the revisited Oxford and Paris benchmarks
     Retrieval(retrieval::RetrievalArgs),
     /// Copy detection on Copydays
-    Copy(retrieval::CopyArgs),
+    Copy(copy::CopyArgs),
 }
 
 impl Protocol {
@@ -100,7 +102,7 @@ pub fn measure(args: &Args) -> Result<Outcome> {
         Protocol::Depth(args) => depth::run(args),
         Protocol::Maskcut(args) => maskcut::run(args),
         Protocol::Video(args) => video::run(args),
-        Protocol::Retrieval(args) => retrieval::run_retrieval(args),
-        Protocol::Copy(args) => retrieval::run_copy(args),
+        Protocol::Retrieval(args) => retrieval::run(args),
+        Protocol::Copy(args) => copy::run(args),
     }
 }

@@ -8,7 +8,7 @@ use crate::commands::eval::dense::{in_context, patches, segment};
 use crate::commands::eval::networks::Opened;
 use crate::commands::eval::outcome::Measured;
 use crate::commands::eval::sheet::Sheet;
-use crate::commands::eval::{depth, maskcut, retrieval, video};
+use crate::commands::eval::{copy, depth, maskcut, retrieval, video};
 use crate::failure::Result;
 
 /// Images per iteration of the depth head; its recipe has 16.
@@ -63,7 +63,7 @@ pub const OTHERS: [Other; 8] = [
             let OtherImages { retrieval_images, retrieval_truth, .. } = &args.other;
             let [images, truth] = [retrieval_images, retrieval_truth].map(given);
             let published = retrieval::RetrievalArgs::of(args.networks.clone(), images, truth);
-            retrieval::measure_retrieval(&published, opened)
+            retrieval::measure(&published, opened)
         },
     },
     Other {
@@ -71,8 +71,8 @@ pub const OTHERS: [Other; 8] = [
         given: |args| args.other.copydays.is_some(),
         measure: |args, opened| {
             let copydays = given(&args.other.copydays);
-            let published = retrieval::CopyArgs::of(args.networks.clone(), copydays);
-            retrieval::measure_copy(&published, opened)
+            let published = copy::CopyArgs::of(args.networks.clone(), copydays);
+            copy::measure(&published, opened)
         },
     },
     Other {
