@@ -307,3 +307,29 @@ fn a_run_keeps_its_table_and_may_be_one_that_cannot_be_written_to() {
     let (code, _, said) = run(&bench, &[&other[..], &SETS, &["--out", "/proc/out"]].concat());
     assert!(code == Some(1) && said.contains("cannot write the results here"), "{said}");
 }
+
+#[test]
+fn all_processes_measure_the_table_at_the_end_of_a_run() {
+    let bench = Bench::new();
+    let sets = ["probe.train_path=images/images", "probe.test_path=images/images"];
+    let args = [&["train", "tiny.yaml", "run.name=two", "probe.k=3"][..], &sets].concat();
+    let [first, second] = bench.two_processes(&args);
+    let said = [stderr(&first), stderr(&second)];
+    assert!(first.status.success() && second.status.success(), "{said:?}");
+    let of_training = json(&bench.path("runs/two/results.json"));
+    assert_eq!(
+        (&of_training["of_training"], &of_training["knn"]["num_train"]),
+        (&true.into(), &80.into())
+    );
+    let knn = ["eval", "knn", "--weights", "runs/two", "--k", "3", "--train", "images/images"];
+    let args = [&knn[..], &["--test", "images/images", "--out", "other"]].concat();
+    ok(&bench, &args);
+    let alone = &records(&bench.path("other/results.json"))[0];
+    for (table, scores) in [
+        ("knn", &alone["metrics"]),
+        ("untrained", &alone["baselines"]["untrained"]),
+        ("pixels", &alone["baselines"]["pixels"]),
+    ] {
+        assert_eq!(of_training[table]["scores"][0]["top1"], scores["k3_top1"], "{table}");
+    }
+}

@@ -10,12 +10,13 @@ use data::{CacheKind, DataConfig, Dataset};
 use model::normalize::Normalize;
 use serde::Serialize;
 use tch::Device;
+use torch_ext::{Collective, SingleProcess};
 
-use crate::baseline::{PixelOptions, pixel_features};
+use crate::baseline::PixelOptions;
 use crate::error::Result;
-use crate::features::{ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, extract};
-use crate::image_set::ImageSet;
-use crate::knn::{KnnConfig, KnnResult, knn};
+use crate::features::{ExtractOptions, FeatureExtractor, FeaturePrecision};
+use crate::image_set::{ImageSet, pixels_shared};
+use crate::knn::{KnnConfig, KnnResult, knn_shared};
 use crate::record::Record;
 
 /// The k-NN results of a network and its baselines, as stored in `results.json` of a run.
@@ -227,32 +228,30 @@ impl KnnTask {
         trained: &dyn FeatureExtractor,
         untrained: &dyn FeatureExtractor,
     ) -> Result<KnnTable> {
+        self.table_shared(trained, untrained, &SingleProcess)
+    }
+
+    /// [`Self::table`] for several processes, which share the images. All of them get the table.
+    ///
+    /// # Errors
+    /// Fails like [`Self::table`], and in every process if one fails.
+    pub fn table_shared(
+        &self,
+        trained: &dyn FeatureExtractor,
+        untrained: &dyn FeatureExtractor,
+        processes: &dyn Collective,
+    ) -> Result<KnnTable> {
+        let ([train, test], options) = (self.sets(), self.extract_options());
+        let of = |network: &dyn FeatureExtractor| {
+            let known = train.features(network, &options, processes)?;
+            let asked = test.features(network, &options, processes)?;
+            knn_shared(&known, &asked, &self.knn_config(), processes)
+        };
+        let (trained, untrained) = (of(trained)?, of(untrained)?);
+        let [known, asked] = pixels_shared([&train, &test], &self.pixel_options(), processes)?;
+        let pixels = knn_shared(&known, &asked, &self.knn_config(), processes)?;
         let seen = (self.options.transform, self.options.precision);
-        let (trained, untrained) = (self.score(trained)?.0, self.score(untrained)?.0);
-        Ok(KnnTable::new(trained, untrained, self.score_pixels()?, seen, true))
-    }
-
-    /// Measures k-NN on the features of a network. Also returns the features of the training
-    /// images.
-    ///
-    /// # Errors
-    /// Returns an error if images cannot be read or have no labels.
-    pub fn score(&self, network: &dyn FeatureExtractor) -> Result<(KnnResult, FeatureSet)> {
-        let KnnOptions { max_train, max_test, .. } = self.options;
-        let train = extract(&self.train, network, &self.extract_options(max_train))?;
-        let test = extract(&self.test, network, &self.extract_options(max_test))?;
-        Ok((knn(&train, &test, &self.knn_config())?, train))
-    }
-
-    /// Measures k-NN on raw pixels.
-    ///
-    /// # Errors
-    /// Fails like [`Self::score`].
-    pub fn score_pixels(&self) -> Result<KnnResult> {
-        let KnnOptions { max_train, max_test, .. } = self.options;
-        let options = PixelOptions { limits: [max_train, max_test], ..self.pixel_options() };
-        let (train, test) = pixel_features(&self.train, &self.test, &options)?;
-        knn(&train, &test, &self.knn_config())
+        Ok(KnnTable::new(trained, untrained, pixels, seen, true))
     }
 
     /// Returns the training and the test images.
@@ -265,23 +264,22 @@ impl KnnTask {
     }
 
     /// Returns the options for reading raw pixels.
-    pub fn pixel_options(&self) -> PixelOptions {
+    fn pixel_options(&self) -> PixelOptions {
         PixelOptions { workers: self.workers, ..PixelOptions::default() }
     }
 
     /// Returns the settings of k-NN, with the device of this task.
-    pub fn knn_config(&self) -> KnnConfig {
+    fn knn_config(&self) -> KnnConfig {
         KnnConfig { device: self.options.device, ..self.options.knn.clone() }
     }
 
-    fn extract_options(&self, limit: Option<usize>) -> ExtractOptions {
+    fn extract_options(&self) -> ExtractOptions {
         let KnnOptions { transform, normalize, device, precision, .. } = &self.options;
         ExtractOptions {
             batch: ExtractOptions::batch_for(*device),
             workers: self.workers,
             device: *device,
             precision: *precision,
-            limit,
             ..ExtractOptions::new(*transform, normalize.clone())
         }
     }

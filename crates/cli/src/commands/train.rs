@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use data::Dataset;
-use eval::KnnTask;
+use eval::{KnnTable, KnnTask};
 use simdino::{assemble, images};
 use trainer::learner::Learner;
 use trainer::plan::Plan;
@@ -196,22 +196,55 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
     let mut observer =
         RunObserver::open(&dir, start, console, stop.clone(), distributed.launch.rank)?;
     let outcome = trainer::run::run(&job, &mut learner, start, &mut observer, &mut probes);
+    // Either all processes go on to the final results, which they share, or none does.
+    let finished = matches!(outcome, Ok(Outcome::Finished));
+    let stopped = finished && distributed.processes.any(stop.is_set())?;
     stop.release();
     let flushed = observer.finish();
-    if let Some(failure) = early_end(outcome?, &stop, &root) {
+    if let Some(failure) = early_end(outcome?, stopped, &root) {
         return Err(failure);
     }
     flushed?;
-    if !distributed.is_first() {
-        return Ok(());
-    }
-    // `eval knn` may have measured the earlier weights while this training extended a run.
-    forget_table(dir.root(), start.step..plan.last_step)?;
-    finish(session, &dir, &learner, knn.as_ref(), &mut observer)
+    let steps = start.step..plan.last_step;
+    conclude(session, (&dir, steps), &learner, knn.as_ref(), &mut observer)
 }
 
-/// Returns how a signal ended the run; `None` if it has completed all steps.
-fn early_end(outcome: Outcome, stop: &StopFlag, root: &Path) -> Option<Failure> {
+/// Measures the final network in all processes, and writes the results of a run in the first one.
+/// `steps` are those that were trained in this session.
+fn conclude(
+    session: &Session,
+    (dir, steps): (&RunDir, Range<u64>),
+    learner: &Learner,
+    knn: Option<&KnnTask>,
+    observer: &mut RunObserver,
+) -> Result<()> {
+    let distributed = session.distributed;
+    // `eval knn` may have measured the earlier weights while this training extended a run.
+    let forgotten = match distributed.is_first() {
+        true => forget_table(dir.root(), steps),
+        false => Ok(()),
+    };
+    // The table comes before this error, because all processes share it.
+    let table = knn.map(|task| final_table(session, learner, task)).transpose()?;
+    forgotten?;
+    match distributed.is_first() {
+        true => finish(session, dir, learner, table.as_ref(), observer),
+        false => Ok(()),
+    }
+}
+
+/// Measures the final network by k-NN, next to the same network untrained and to pixels.
+fn final_table(session: &Session, learner: &Learner, task: &KnnTask) -> Result<KnnTable> {
+    let Session { loaded, distributed, .. } = session;
+    let untrained = assemble::learner(&loaded.config, distributed.device, Processes::Single)?;
+    let (ours, fresh) = (&learner.teacher.network, &untrained.teacher.network);
+    let processes = distributed.processes.collective();
+    Ok(task.table_shared(&ours.backbone, &fresh.backbone, processes)?)
+}
+
+/// Returns how a signal ended the run; `None` if it has completed all steps. `is_stopped` says
+/// whether a signal came after the last step.
+fn early_end(outcome: Outcome, is_stopped: bool, root: &Path) -> Option<Failure> {
     match outcome {
         Outcome::Stopped => Some(stopped("after writing a checkpoint", root)),
         Outcome::NotBegun => Some(Failure::stopped(format!(
@@ -219,7 +252,7 @@ fn early_end(outcome: Outcome, stop: &StopFlag, root: &Path) -> Option<Failure> 
              again ({})",
             root.display()
         ))),
-        Outcome::Finished if stop.is_set() => {
+        Outcome::Finished if is_stopped => {
             Some(stopped("after the last step, before the final results", root))
         }
         Outcome::Finished => None,
@@ -280,16 +313,12 @@ fn finish(
     session: &Session,
     dir: &RunDir,
     learner: &Learner,
-    knn: Option<&KnnTask>,
+    table: Option<&KnnTable>,
     observer: &mut RunObserver,
 ) -> Result<()> {
     let config = &session.loaded.config;
-    if let Some(task) = knn {
-        let device = session.distributed.device;
-        let untrained = assemble::learner(config, device, Processes::Single)?;
-        let (ours, fresh) = (&learner.teacher.network, &untrained.teacher.network);
-        let table = task.table(&ours.backbone, &fresh.backbone)?;
-        eval::results::update(dir.root(), |results| results.set_table(&table))?;
+    if let Some(table) = table {
+        eval::results::update(dir.root(), |results| results.set_table(table))?;
         observer.console().note(&table.sentence());
     }
     let backbone = &learner.teacher.network.backbone;
