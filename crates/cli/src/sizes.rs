@@ -38,7 +38,7 @@ impl Sizes {
         let probe = probe_of_run(weights);
         let usual = probe.map_or_else(|| crop(model), |probe| probe.crop);
         let crop = self.crop.unwrap_or(usual);
-        whole_patches(crop, model)?;
+        whole_patches("--crop", crop, model)?;
         let resize = match (self.resize, probe) {
             (Some(resize), _) => resize,
             (None, Some(probe)) if probe.crop == crop => probe.resize,
@@ -58,18 +58,23 @@ impl Sizes {
     }
 }
 
-/// Checks that a crop consists of whole patches of `model`.
+/// Checks that a crop, the value of `option`, consists of whole patches of `model`.
 ///
 /// # Errors
 /// Returns an error if `crop` is 0 or not a multiple of the patch size.
-pub fn whole_patches(crop: u32, model: &ModelConfig) -> Result<()> {
-    let patch = model.patch_size;
-    match crop > 0 && i64::from(crop) % patch == 0 {
-        true => Ok(()),
-        false => Err(Failure::usage(format!(
-            "a crop of {crop} pixels is not a multiple of the patch size of {patch} pixels"
-        ))),
+pub fn whole_patches(option: &str, crop: u32, model: &ModelConfig) -> Result<()> {
+    let (patch, side) = (model.patch_size, i64::from(crop));
+    if crop > 0 && side % patch == 0 {
+        return Ok(());
     }
+    let above = (side / patch + 1) * patch;
+    let near = match above - patch {
+        0 => above.to_string(),
+        below => format!("{below} or {above}"),
+    };
+    Err(Failure::usage(format!(
+        "{option} {crop}: must be a multiple of the patch size of {patch} pixels, such as {near}"
+    )))
 }
 
 /// Describes the transform in words.

@@ -97,7 +97,9 @@ fn patch_features_are_kept_and_shared() {
     assert!(second.stdout.is_empty());
     let record = last_record(&String::from_utf8(first.stdout).unwrap());
     assert_eq!(record["metrics"], without["metrics"]);
-    assert_eq!(changes(&bench.path("shared")).len(), 4, "one file of each process and network");
+    // A process that comes late finds what the other has written.
+    let files = changes(&bench.path("shared")).len();
+    assert!((2..=4).contains(&files), "{files} files of two processes and two networks");
     let [first, _] = bench.two_processes(&eval("in-context", &["--classes", "2"]));
     assert!(first.status.code() == Some(2) && stderr(&first).contains("--features FOLDER"));
 }
@@ -116,6 +118,20 @@ fn what_cannot_be_measured_is_said() {
     bench.lacks(&eval("in-context", &["--classes", "2"]), "--resize");
     bench.lacks(&eval("segment-knn", &["--classes", "2"]), "--batch");
     fails(1, &eval("in-context", &["--classes", "2", "--memory", "3"]), "memory");
+    for (protocol, option, value) in [
+        ("in-context", "--k", "0"),
+        ("segment", "--lr", "0"),
+        ("in-context", "--temperature", "-1"),
+    ] {
+        let option_and_value = format!("{option}={value}");
+        fails(2, &eval(protocol, &["--classes", "2", &option_and_value]), option);
+    }
+    let picture = ["--classes", "2", "--picture", "nowhere/a.png"];
+    fails(2, &eval("in-context", &picture), "--picture nowhere/a.png");
+    let usage = bench.run(&eval("in-context", &["--preset", "camvid", "--ignore", "3"]));
+    assert!(usage.status.code() == Some(2) && stderr(&usage).contains("--ignore"));
+    fs::write(bench.path("none.txt"), "\n").unwrap();
+    fails(1, &eval("in-context", &["--classes", "2", "--list", "none.txt"]), "contains no names");
     fails(1, &eval("in-context", &["--classes", "300"]), "255");
     fails(1, &eval("segment", &["--classes", "2", "--stride", "99"]), "stride");
     // It is an error if every label image has an invalid value, but a single bad image is left out.
@@ -148,6 +164,10 @@ fn images_of_one_place_are_ranked() {
     fs::write(bench.path("gnd.json"), truth.replace("\"3\"", "\"missing\"")).unwrap();
     let message = bench.fails(1, &[["eval", "retrieval"].as_slice(), &common, args].concat());
     assert!(message.contains("missing") && message.contains("gnd.json"), "{message}");
+    let small = [&["eval", "retrieval"], &common[..], &args[..4], &["--max-side", "4"]].concat();
+    fs::write(bench.path("gnd.json"), truth).unwrap();
+    let message = bench.fails(2, &small);
+    assert!(message.contains("--max-side 4: must be at least 8 pixels"), "{message}");
     fs::write(bench.path("gnd.json"), truth).unwrap();
     fs::copy(folder.join("1.png"), folder.join("1.jpg")).unwrap();
     let message = bench.fails(1, &[["eval", "retrieval"].as_slice(), &common, args].concat());

@@ -101,8 +101,15 @@ fn what_cannot_be_measured_is_said() {
     let odd: Vec<&str> =
         eval(&short).into_iter().map(|arg| if arg == "32" { "41" } else { arg }).collect();
     let said = bench.fails(2, &odd);
-    assert!(said.contains("a crop of 41 pixels is not a multiple of the patch"), "{said}");
-    fails(1, &["--max-depth", "0"], "max_depth");
+    assert!(
+        said.contains(
+            "--crop 41: must be a multiple of the patch size of 8 pixels, such as 40 or 48"
+        ),
+        "{said}"
+    );
+    fails(2, &["--max-depth", "0"], "--max-depth: must be greater than 0");
+    fails(1, &["--max-depth", "0.0001"], "max_depth");
+    fails(1, &["--scored", "nyu"], "640x480");
     fails(1, &["--max-depth", "0.01"], "divisor");
     fails(1, &["--scored", "nyu"], "640x480");
     // A single broken map is left out.

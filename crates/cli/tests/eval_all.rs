@@ -87,9 +87,12 @@ fn all_images_that_are_given_are_measured_in_one_table() {
         "maskcut",
         "video",
     ];
-    let rows: Vec<&str> =
-        table.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect();
+    let rows = table.lines().skip(1).take_while(|line| !line.is_empty());
+    let rows: Vec<&str> = rows.map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(rows, names, "{table}");
+    assert!(table.contains("(mean map)") && table.contains("(pixels)"), "{table}");
+    assert!(table.contains("\nsegment; 5 training images of 2 classes; 2 test images"), "{table}");
+    assert!(table.contains("recipe dinov3; iterations 10"), "{table}");
     let records = evaluations(&bench);
     let protocols: Vec<&str> = records.iter().map(|r| r["protocol"].as_str().unwrap()).collect();
     assert_eq!(protocols, names);
@@ -110,11 +113,17 @@ fn a_protocol_that_fails_does_not_affect_the_others() {
     let bench = bench();
     fs::write(bench.path("truth.json"), "{").unwrap();
     let quick = [&ALL[..], &LABELED, &OBJECTS, &["--without", "linear,logistic"]].concat();
-    let table = bench.ok(&quick);
+    let output = bench.run(&quick);
+    let table = String::from_utf8_lossy(&output.stdout);
     assert!(table.contains("skipped maskcut: ") && table.contains("knn "), "{table}");
-    let none = [&ALL[..], &OBJECTS, &["--frames", "nowhere", "--truth", "tracks"]].concat();
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    assert!(stderr(&output).contains("some protocols could not be measured"));
+    let none = [&ALL[..], &OBJECTS, &["--frames", "objects", "--truth", "tracks"]].concat();
     let said = bench.fails(1, &none);
     assert!(said.contains("no protocol could be measured"), "{said}");
+    let missing = [&ALL[..], &LABELED, &["--copydays", "nowhere"]].concat();
+    let said = bench.fails(1, &missing);
+    assert!(said.contains("--copydays nowhere: does not exist"), "{said}");
     for (args, says) in [
         (&["--classes", "2"][..], "no images given"),
         (

@@ -31,7 +31,7 @@ pub enum Error {
     Elsewhere,
     /// A set has no labels, but labels are required.
     #[error(
-        "the {set} images have no labels: put them into one folder per class, or list them with labels"
+        "the {set} images have no labels: put them into one folder per class, at least two of them, or list them with labels"
     )]
     Unlabeled {
         /// The set, "training" or "test".
@@ -147,6 +147,15 @@ pub enum Error {
     /// A folder has no image files.
     #[error("{}: contains no image files", path.display())]
     NoImageFiles {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A folder does not have the folders of Copydays.
+    #[error(
+        "{}: is not Copydays: it needs the folder original and at least one of strong, jpegqual/N, and crops/N",
+        path.display()
+    )]
+    NoCopydays {
         /// The folder.
         path: PathBuf,
     },

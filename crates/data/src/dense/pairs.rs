@@ -123,5 +123,9 @@ fn listed(path: &Path, images: &BTreeMap<String, FoundFile>) -> Result<BTreeSet<
         };
         wanted.insert(key.to_owned());
     }
+    if wanted.is_empty() {
+        let problem = "the list contains no names".to_owned();
+        return Err(Error::Path { path: path.into(), problem });
+    }
     Ok(wanted)
 }

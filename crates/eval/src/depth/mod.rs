@@ -16,7 +16,9 @@ use data::dense::DepthSet;
 pub use config::{DepthConfig, DepthLayers, Scored};
 pub use head::DepthHead;
 pub use mean_map::MeanMap;
-pub use score::{DepthScore, Errors, Estimator, Evaluated, LinearEstimator, evaluate};
+pub use score::{
+    DepthScore, Errors, Estimator, Evaluated, LinearEstimator, check_scored, evaluate,
+};
 pub use train::{DepthReport, state_file, train};
 
 use crate::record::DataUsed;

@@ -149,6 +149,20 @@ fn scored(part: Scored, width: u32, height: u32) -> Result<[std::ops::Range<usiz
     }
 }
 
+/// Checks that the scored part exists in the first readable map of a set.
+///
+/// # Errors
+/// Returns an error if the crop of NYU is requested for maps of another size.
+pub fn check_scored(data: &DepthData<'_>, config: &DepthConfig) -> Result<()> {
+    if config.scored == Scored::All {
+        return Ok(());
+    }
+    match data.indices().into_iter().find_map(|index| data.set.load(index).ok()) {
+        Some(sample) => scored(config.scored, sample.depth.width, sample.depth.height).map(|_| ()),
+        None => Ok(()), // the evaluation says that no image is readable
+    }
+}
+
 /// Estimates the depth of each pixel.
 pub trait Estimator {
     /// Returns the depths of all pixels of an image in meters, in row-major order.

@@ -41,7 +41,11 @@ impl Copydays {
     /// Returns an error if there are no originals or no blocks, or if a folder cannot be listed or
     /// has no images.
     pub fn open(root: &Path) -> Result<Self> {
-        let originals = images_in(&root.join("original"))?;
+        let (original, strong) = (root.join("original"), root.join("strong"));
+        if !original.is_dir() {
+            return Err(Error::NoCopydays { path: root.to_owned() });
+        }
+        let originals = images_in(&original)?;
         let mut blocks = Vec::new();
         let mut add = |name: String| -> Result<()> {
             let folder = root.join(&name);
@@ -58,7 +62,8 @@ impl Copydays {
             add(format!("crops/{percent}"))?;
         }
         match blocks.is_empty() {
-            true => Err(Error::NoImageFiles { path: root.join("strong") }),
+            true if strong.is_dir() => Err(Error::NoImageFiles { path: strong }),
+            true => Err(Error::NoCopydays { path: root.to_owned() }),
             false => Ok(Self { originals, blocks }),
         }
     }

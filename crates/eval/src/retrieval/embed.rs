@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
@@ -91,6 +92,7 @@ pub fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
                 let path = error.path().unwrap_or(folder).to_owned();
                 // A link to nothing is listed, and is then a broken image.
                 if !path.is_symlink() {
+                    let error = error.into_io_error().unwrap_or_else(|| ErrorKind::Other.into());
                     return Err(unreadable(&path)(error));
                 }
                 path

@@ -81,6 +81,16 @@ impl<N> MapStore<'_, N> {
         Ok(())
     }
 
+    /// Returns the number of maps that are on disk.
+    pub fn len(&self) -> usize {
+        self.kept.borrow().places.len()
+    }
+
+    /// Returns whether no map is on disk.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Returns the map of this name on the CPU, if it is known.
     fn find(&self, name: &str) -> Option<Tensor> {
         let kept = self.kept.borrow();

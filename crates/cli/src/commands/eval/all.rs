@@ -25,7 +25,7 @@ struct Labeled {
     name: &'static str,
     /// Features that the protocol needs. A network may have too few blocks for them.
     wanted: fn() -> BTreeSet<ImageFeature>,
-    measure: fn(&Task<'_>) -> Result<Measured>,
+    measure: fn(&Task<'_>, &AllArgs) -> Result<Measured>,
 }
 
 /// The protocols on labeled images, which share features; the cheapest comes first.
@@ -33,17 +33,21 @@ const LABELED: [Labeled; 3] = [
     Labeled {
         name: "knn",
         wanted: || BTreeSet::from([LAST]),
-        measure: |task| knn::measure(&knn::KnnOptions::default(), task),
+        measure: |task, _| knn::measure(&knn::KnnOptions::default(), task),
     },
     Labeled {
         name: "logistic",
         wanted: || BTreeSet::from([LAST]),
-        measure: |task| logistic::measure(&logistic::LogisticOptions::default(), task),
+        measure: |task, _| logistic::measure(&logistic::LogisticOptions::default(), task),
     },
     Labeled {
         name: "linear",
         wanted: || linear::wanted(&linear::LinearOptions::default()),
-        measure: |task| linear::measure(&linear::LinearOptions::default(), task),
+        measure: |task, all| {
+            let mut published = linear::LinearOptions::default();
+            published.skip_untrained = all.skip_untrained;
+            linear::measure(&published, task)
+        },
     },
 ];
 
@@ -84,6 +88,7 @@ impl AllArgs {
         if self.dense.given() {
             self.dense.check()?;
         }
+        self.check_paths()?;
         Ok(chosen)
     }
 }
@@ -106,7 +111,7 @@ fn all(args: &AllArgs, chosen: &Chosen, opened: &Opened) -> Result<Measured> {
         match subject.task(opened, &wanted) {
             Ok(task) => {
                 for one in &chosen.labeled {
-                    done.put(args, opened, one.name, || (one.measure)(&task))?;
+                    done.put(args, opened, one.name, || (one.measure)(&task, args))?;
                 }
             }
             // All protocols on labeled images fail with the same error.
@@ -172,6 +177,7 @@ impl Done {
         let missing: String = left_out.iter().map(|why| format!("skipped {why}\n")).collect();
         let text = table(&rows) + &missing;
         let json = json!({ "records": self.records, "left_out": left_out });
-        Ok(Measured { records: self.records, json, text })
+        let incomplete = !left_out.is_empty();
+        Ok(Measured { records: self.records, json, text, incomplete })
     }
 }

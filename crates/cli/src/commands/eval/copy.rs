@@ -32,7 +32,7 @@ pub struct CopyArgs {
     side: u32,
     /// Do not measure the same network untrained, which every number should be compared with
     #[arg(long)]
-    skip_untrained: bool,
+    pub skip_untrained: bool,
 }
 
 impl CopyArgs {

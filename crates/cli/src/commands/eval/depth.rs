@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use data::dense::{DepthOptions, DepthSet};
 use eval::depth::{
     DepthConfig, DepthData, DepthLayers, DepthScore, Estimator, LinearEstimator, MeanMap, Scored,
-    evaluate, state_file, train,
+    check_scored, evaluate, state_file, train,
 };
 use eval::record::Record;
 use eval::segmentation::{DenseExtractor, DenseNetwork};
@@ -16,6 +16,7 @@ use simdino::weights::data_config;
 
 use crate::commands::eval::dense::skipped;
 use crate::commands::eval::networks::{Networks, Opened};
+use crate::commands::eval::numbers::positive;
 use crate::commands::eval::outcome::{Measured, Outcome, measure_each};
 use crate::console::{note, progress};
 use crate::failure::{Failure, Result};
@@ -52,7 +53,7 @@ pub struct DepthArgs {
     #[arg(long, value_enum, default_value = "all")]
     scored: ScoredArg,
     /// Iterations of training; the warm-up keeps its share of them
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub iterations: Option<u64>,
     /// Side of the crops that the head is trained on, in pixels; by default 416 by 544
     #[arg(long, value_name = "N")]
@@ -80,7 +81,7 @@ pub struct DepthArgs {
     pub max_test: Option<NonZeroUsize>,
     /// Do not measure the same network untrained, which every number should be compared with
     #[arg(long)]
-    skip_untrained: bool,
+    pub skip_untrained: bool,
     /// Seed of all random choices
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -140,7 +141,7 @@ impl DepthArgs {
 
     /// Opens both sets in the pixel format of the network, and prints what is left out.
     fn sets(&self, opened: &Opened) -> Result<Sets> {
-        self.crop.map_or(Ok(()), |crop| whole_patches(crop, &opened.weights.model))?;
+        self.crop.map_or(Ok(()), |crop| whole_patches("--crop", crop, &opened.weights.model))?;
         let set = |images: &Path, maps: &Path, list: &Option<PathBuf>| {
             let mut options = DepthOptions::new(self.divisor)?;
             options.list.clone_from(list);
@@ -180,6 +181,13 @@ impl DepthArgs {
 
 /// Measures all networks.
 pub fn run(args: &DepthArgs) -> Result<Outcome> {
+    for (option, value) in [
+        ("--divisor", Some(args.divisor)),
+        ("--max-depth", Some(args.max_depth)),
+        ("--lr", args.lr),
+    ] {
+        positive(option, value.as_slice())?;
+    }
     measure_each(&args.networks, &mut |opened| measure(args, opened))
 }
 
@@ -195,6 +203,8 @@ pub fn measure(args: &DepthArgs, opened: &Opened) -> Result<Measured> {
         workers: None,
     };
     let [train, test] = [data(&sets.train, args.max_train), data(&sets.test, args.max_test)];
+    // Training may take days, so what would fail after it is checked first.
+    check_scored(&test, &config)?;
     let task = Task { args, opened, config: &config, train, test };
     let meter = opened.metered(&opened.weights.backbone);
     let trained = task.scored(&meter, &opened.fingerprint, &|| meter.restart())?;

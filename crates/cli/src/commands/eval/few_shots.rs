@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use eval::record::Record;
 use eval::{FeatureSet, FewShotConfig};
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
+
+use super::numbers::at_least_one;
 
 /// Options of few-shot evaluations.
 #[derive(Debug, Clone, clap::Args)]
@@ -15,7 +17,7 @@ pub struct FewShots {
     shots: Vec<usize>,
     /// Number of random subsets for --shots, whose scores are averaged; the index of a subset is
     /// its seed
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(long, default_value_t = 5, value_name = "N", requires = "shots")]
     tries: usize,
 }
 
@@ -31,13 +33,8 @@ impl FewShots {
     /// # Errors
     /// Names the option.
     pub fn check(&self) -> Result<()> {
-        if self.shots.contains(&0) {
-            return Err(Failure::usage("--shots: every number must be at least 1 (got 0)"));
-        }
-        if self.tries == 0 {
-            return Err(Failure::usage("--tries: must be at least 1 (got 0)"));
-        }
-        Ok(())
+        at_least_one("--shots", &self.shots)?;
+        at_least_one("--tries", &[self.tries])
     }
 
     /// Returns the subsets; `None` if none are wanted.

@@ -9,10 +9,11 @@ use report::percent;
 use serde_json::json;
 
 use crate::console::note;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::sizes::words;
 
 use super::few_shots::FewShots;
+use super::numbers::{at_least_one, positive};
 use super::outcome::{Measured, Outcome, measure_each};
 use super::shared;
 use super::subject::{LAST, Subject, Task};
@@ -48,14 +49,8 @@ impl Default for KnnOptions {
 /// Measures all networks.
 pub fn run(args: &KnnArgs) -> Result<Outcome> {
     let KnnOptions { k, few, temperature } = &args.options;
-    if k.contains(&0) {
-        return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
-    }
-    if !temperature.is_finite() || *temperature <= 0.0 {
-        return Err(Failure::usage(format!(
-            "--temperature: must be greater than 0 (got {temperature})"
-        )));
-    }
+    at_least_one("--k", k)?;
+    positive("--temperature", &[*temperature])?;
     few.check()?;
     if !shared::extract(&args.subject, &BTreeSet::from([LAST]), true)? {
         return Ok(Outcome::of_another_process());
@@ -107,7 +102,7 @@ pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
         "few_shot": few,
     });
     let text = text(task, &table) + &few_shot_text(&few);
-    Ok(Measured { records: vec![record], json, text })
+    Ok(Measured { records: vec![record], json, text, incomplete: false })
 }
 
 /// Returns whether a measurement is about the final network of a run, with all images, and its

@@ -14,6 +14,7 @@ use crate::console::{note, progress};
 use crate::failure::{Failure, Result};
 
 use super::networks::Opened;
+use super::numbers::positive;
 use super::outcome::{Measured, Outcome, measure_each};
 use super::shared;
 use super::subject::{LAST, Subject, Task};
@@ -90,7 +91,7 @@ pub struct LinearOptions {
     seed: u64,
     /// Do not measure the same network untrained, which takes as long again
     #[arg(long, alias = "no-untrained")]
-    skip_untrained: bool,
+    pub skip_untrained: bool,
 }
 
 fn epoch_length(word: &str) -> std::result::Result<EpochLength, String> {
@@ -105,11 +106,7 @@ fn epoch_length(word: &str) -> std::result::Result<EpochLength, String> {
 /// Measures all networks.
 pub fn run(args: &LinearArgs) -> Result<Outcome> {
     let LinearOptions { rates, blocks, .. } = &args.options;
-    if rates.iter().any(|&rate| !rate.is_finite() || rate <= 0.0) {
-        return Err(Failure::usage(format!(
-            "--rates: every number must be greater than 0 (got {rates:?})"
-        )));
-    }
+    positive("--rates", rates)?;
     if blocks.contains(&0) {
         return Err(Failure::usage("--blocks: every number must be at least 1 (got 0)"));
     }

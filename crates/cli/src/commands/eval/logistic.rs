@@ -9,9 +9,10 @@ use serde_json::json;
 use tch::Device;
 
 use crate::console::note;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 
 use super::few_shots::FewShots;
+use super::numbers::positive;
 use super::outcome::{Measured, Outcome, measure_each, text_of};
 use super::shared;
 use super::subject::{LAST, Subject, Task};
@@ -40,11 +41,7 @@ pub struct LogisticOptions {
 pub fn run(args: &LogisticArgs) -> Result<Outcome> {
     let LogisticOptions { c, few } = &args.options;
     few.check()?;
-    if c.iter().any(|&c| !c.is_finite() || c <= 0.0) {
-        return Err(Failure::usage(format!(
-            "--c: every number must be greater than 0 (got {c:?})"
-        )));
-    }
+    positive("--c", c)?;
     if !shared::extract(&args.subject, &BTreeSet::from([LAST]), true)? {
         return Ok(Outcome::of_another_process());
     }

@@ -75,7 +75,7 @@ pub struct MaskCutArgs {
     skip_crf: bool,
     /// Do not measure the same network untrained, which every number should be compared with
     #[arg(long)]
-    skip_untrained: bool,
+    pub skip_untrained: bool,
 }
 
 /// The vectors of attention, by their names on the command line.
@@ -107,7 +107,7 @@ pub fn run(args: &MaskCutArgs) -> Result<Outcome> {
         ));
     }
     let set = args.set()?;
-    let mut sheet = Sheet::default();
+    let mut sheet = Sheet::new(args.picture.as_deref())?;
     measure_each(&args.networks, &mut |opened| measure(args, &set, opened, &mut sheet))
 }
 
@@ -193,12 +193,12 @@ fn measure(
     write(args, &trained)?;
     let mut record = record(args, set, opened, &trained)?;
     put(&mut record, None, set, &trained)?;
-    draw(args, set, &opened.path.display().to_string(), &trained.shown, sheet)?;
+    draw(args, set, &opened.path.display().to_string(), &trained.shown, sheet);
     if !args.skip_untrained {
         let untrained = opened.untrained()?;
         let found = find(args, set, opened, untrained.network().backbone)?;
         put(&mut record, Some("untrained"), set, &found)?;
-        draw(args, set, &format!("{}, untrained", opened.path.display()), &found.shown, sheet)?;
+        draw(args, set, &format!("{}, untrained", opened.path.display()), &found.shown, sheet);
     }
     Measured::of(record)
 }
@@ -291,20 +291,14 @@ fn put(
 }
 
 /// Adds masks to the picture, if one was requested.
-fn draw(
-    args: &MaskCutArgs,
-    set: &ImageSet,
-    label: &str,
-    shown: &[Found],
-    sheet: &mut Sheet,
-) -> Result<()> {
-    let Some(file) = &args.picture else { return Ok(()) };
+fn draw(args: &MaskCutArgs, set: &ImageSet, label: &str, shown: &[Found], sheet: &mut Sheet) {
+    let Some(file) = &args.picture else { return };
     let shared = || {
         let mut rows = vec![image_row(shown)];
         rows.extend(set.true_masks(shown)?);
         Ok(rows)
     };
-    sheet.add(file, shared, [mask_row(label, shown)])
+    sheet.add(file, shared, [mask_row(label, shown)]);
 }
 
 /// Writes the requested files.

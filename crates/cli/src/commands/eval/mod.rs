@@ -15,6 +15,7 @@ mod linear;
 mod logistic;
 mod maskcut;
 mod networks;
+mod numbers;
 mod outcome;
 mod retrieval;
 mod shared;

@@ -22,6 +22,8 @@ pub struct Measured {
     pub json: Value,
     /// The text that is printed if this is the only network.
     pub text: String,
+    /// Whether something that was asked for could not be measured.
+    pub incomplete: bool,
 }
 
 impl Measured {
@@ -32,7 +34,7 @@ impl Measured {
     pub fn of(record: Record) -> Result<Self> {
         record.check()?;
         let (json, text) = (serde_json::to_value(&record)?, text_of(&record));
-        Ok(Self { records: vec![record], json, text })
+        Ok(Self { records: vec![record], json, text, incomplete: false })
     }
 }
 
@@ -132,6 +134,9 @@ impl Outcome {
             }
         }
         match self.failed.as_slice() {
+            [] if self.measured.iter().any(|one| one.incomplete) => {
+                Err(Failure::failed("some protocols could not be measured, for the reasons above"))
+            }
             [] => Ok(()),
             failed => Err(Failure::failed(format!("could not measure {}", failed.join(", ")))),
         }
@@ -139,33 +144,93 @@ impl Outcome {
 }
 
 /// Formats a table with a row per record, its main score and those of the baselines, and with a row
-/// per few-shot score.
+/// per few-shot score. Below it, says what each protocol saw, and the notes of all records.
 pub fn table(records: &[&Record]) -> String {
     let score = |record: &Record, metric: &String, column: &str| {
-        let metrics =
-            record.columns().find(|(name, _)| *name == column).map(|(_, metrics)| metrics);
-        let score = metrics.and_then(|metrics| metrics.get(metric));
-        score.map_or_else(|| "-".to_owned(), |&score| percent(score, 1))
+        let metrics = record.columns().find(|(name, _)| *name == column);
+        metrics.and_then(|(_, metrics)| metrics.get(metric)).map(|&score| percent(score, 1))
+    };
+    let or_none = |score: Option<String>| score.unwrap_or_else(|| "-".to_owned());
+    // The baseline that needs no network at all.
+    let simple = |record: &Record, metric: &String| {
+        let of = |name: &str| Some(format!("{} ({name})", score(record, metric, name)?));
+        or_none(SIMPLE.into_iter().find_map(of))
     };
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
-    let head = ["protocol", "metric", "this network", "untrained", "raw pixels", "rank", "weights"];
+    let head = ["protocol", "metric", "this network", "untrained", "no network", "rank", "weights"];
     let mut rows = vec![head.map(str::to_owned)];
     let is_few_shot = |name: &&String| name.starts_with("shots") && name.ends_with("_top1");
     for record in records {
-        let few_shot = record.metrics.keys().filter(is_few_shot);
+        let mut few_shot: Vec<&String> = record.metrics.keys().filter(is_few_shot).collect();
+        few_shot.sort_by_key(|name| natural(name));
         rows.extend(std::iter::once(&record.main).chain(few_shot).map(|metric| {
             [
                 record.protocol.clone(),
                 metric.clone(),
-                score(record, metric, eval::record::THIS),
-                score(record, metric, "untrained"),
-                score(record, metric, "pixels"),
+                or_none(score(record, metric, eval::record::THIS)),
+                or_none(score(record, metric, "untrained")),
+                simple(record, metric),
                 number(record.effective_rank),
                 record.weights.path.clone(),
             ]
         }));
     }
-    aligned(&rows, &[0, 1, 6])
+    format!("{}\n{}{}", aligned(&rows, &[0, 1, 6]), seen(records), notes(records))
+}
+
+/// Baselines without a network.
+const SIMPLE: [&str; 2] = ["pixels", "mean map"];
+
+/// Describes what each protocol saw: once if that is the same for all networks, so that their rows
+/// can be compared, and for each network otherwise.
+fn seen(records: &[&Record]) -> String {
+    let mut text = String::new();
+    let mut done: Vec<&str> = Vec::new();
+    for record in records {
+        if done.contains(&record.protocol.as_str()) {
+            continue;
+        }
+        done.push(&record.protocol);
+        let same = records.iter().filter(|other| other.protocol == record.protocol);
+        let titles: Vec<(String, &str)> =
+            same.map(|record| (title(record), record.weights.path.as_str())).collect();
+        if titles.iter().all(|(other, _)| *other == titles[0].0) {
+            text += &format!("{}\n", titles[0].0);
+            continue;
+        }
+        text += &format!("warning: the rows of {} are not comparable:\n", record.protocol);
+        titles.iter().for_each(|(title, path)| text += &format!("  {path}: {title}\n"));
+    }
+    text
+}
+
+/// Returns the notes of all records, each of them once.
+fn notes(records: &[&Record]) -> String {
+    let mut notes: Vec<&String> = Vec::new();
+    for note in records.iter().flat_map(|record| &record.notes) {
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    notes.iter().map(|text| format!("note: {text}\n")).collect()
+}
+
+/// Returns a key that sorts `shots10` after `shots5`: the parts of a name, in which numbers come
+/// before other text.
+fn natural(name: &str) -> Vec<(u64, String)> {
+    let mut parts: Vec<(u64, String)> = Vec::new();
+    for character in name.chars() {
+        let digit = character.to_digit(10).map(u64::from);
+        match (digit, parts.last_mut()) {
+            (Some(digit), Some((number, text))) if text.is_empty() => {
+                *number = number.saturating_mul(10).saturating_add(digit);
+            }
+            (Some(digit), _) => parts.push((digit, String::new())),
+            (None, Some((_, text))) if !text.is_empty() => text.push(character),
+            (None, _) => parts.push((u64::MAX, character.to_string())),
+        }
+    }
+    parts
 }
 
 /// Formats all scores of a record.
@@ -174,7 +239,9 @@ pub fn text_of(record: &Record) -> String {
     let head = std::iter::once(String::new());
     let mut rows: Vec<Vec<String>> =
         vec![head.chain(columns.iter().map(|(name, _)| (*name).to_owned())).collect()];
-    for name in record.metrics.keys() {
+    let mut names: Vec<&String> = record.metrics.keys().collect();
+    names.sort_by_key(|name| (**name != record.main, natural(name)));
+    for name in names {
         let cell = |(_, metrics): &(&str, &eval::record::Metrics)| {
             metrics.get(name).map_or_else(|| "-".to_owned(), |&score| report::score(name, score))
         };
@@ -211,7 +278,7 @@ fn title(record: &Record) -> String {
     if let (None, Some(crop)) = (record.resize, record.crop) {
         parts.push(format!("crop {crop}"));
     }
-    for name in ["recipe", "stride"] {
+    for name in ["recipe", "protocol", "iterations", "stride", "max_side"] {
         parts.extend(record.settings.get(name).map(|value| match value.as_str() {
             Some(text) => format!("{name} {text}"),
             None => format!("{name} {value}"),

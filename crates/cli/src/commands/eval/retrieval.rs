@@ -37,7 +37,7 @@ pub struct RetrievalArgs {
     crop_queries: bool,
     /// Do not measure the same network untrained, which every number should be compared with
     #[arg(long)]
-    skip_untrained: bool,
+    pub skip_untrained: bool,
 }
 
 impl RetrievalArgs {
@@ -70,6 +70,13 @@ fn measure_places(
     (truth, files): (&GroundTruth, &Places),
     opened: &Opened,
 ) -> Result<Measured> {
+    let least = opened.weights.model.patch_size * if args.multi_scale { 2 } else { 1 };
+    if i64::from(args.max_side) < least {
+        return Err(Failure::usage(format!(
+            "--max-side {}: must be at least {least} pixels for this network",
+            args.max_side
+        )));
+    }
     let kind = ImageFeatureKind::Cls { most: args.max_side, multi_scale: args.multi_scale };
     let of = |options: &EmbedOptions<'_>| files.scores(truth, options);
     let scores = of(&options(opened, &opened.weights.backbone, kind))?;

@@ -5,7 +5,10 @@ use std::path::Path;
 use eval::pictures::Row;
 
 use crate::commands::picture::out::save_sheet;
-use crate::failure::Result;
+use crate::console::note;
+use crate::failure::{Failure, Result};
+
+use super::networks::writable;
 
 /// The rows of the picture so far.
 #[derive(Default)]
@@ -14,12 +17,42 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// Adds the rows of a network below those that all networks share, and writes the file, so that
-    /// it exists even if a later network fails. `shared` is called for the first network only.
+    /// Creates an empty picture, after checking that `file` can be written if there is one.
     ///
     /// # Errors
-    /// Returns an error if `shared` fails or the file cannot be written.
+    /// Returns an error that names the file if its folder is not writable.
+    pub fn new(file: Option<&Path>) -> Result<Self> {
+        if let Some(file) = file {
+            let folder = file.parent().unwrap_or(Path::new(""));
+            let problem = match folder.as_os_str().is_empty() || folder.is_dir() {
+                true => writable(folder).err().map(|error| error.to_string()),
+                false => Some("there is no such folder".to_owned()),
+            };
+            if let Some(problem) = problem {
+                let file = file.display();
+                return Err(Failure::usage(format!(
+                    "--picture {file}: cannot be written ({problem})"
+                )));
+            }
+        }
+        Ok(Self::default())
+    }
+
+    /// Adds the rows of a network below those that all networks share, and writes the file, so that
+    /// it exists even if a later network fails. `shared` is called for the first network only. A
+    /// picture that cannot be drawn causes a warning, because results are worth more than it.
     pub fn add(
+        &mut self,
+        file: &Path,
+        shared: impl FnOnce() -> Result<Vec<Row>>,
+        rows: impl IntoIterator<Item = Row>,
+    ) {
+        if let Err(failure) = self.draw(file, shared, rows) {
+            note(&format!("warning: there is no picture: {}", failure.lines().join("; ")));
+        }
+    }
+
+    fn draw(
         &mut self,
         file: &Path,
         shared: impl FnOnce() -> Result<Vec<Row>>,

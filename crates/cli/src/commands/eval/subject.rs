@@ -11,7 +11,9 @@ use data::Dataset;
 use eval::record::{DataUsed, Record};
 use eval::spectrum::Spread;
 use eval::store::{FeatureStore, ImageFeature, ImageFeatures, Network};
-use eval::{ExtractOptions, FeatureSet, SUBSET_VERSION, open_labeled};
+use eval::{
+    Error, ExtractOptions, FeatureSet, ImageSet, SUBSET_VERSION, check_labels, open_labeled,
+};
 use simdino::weights::data_config;
 
 use crate::console::{name_skipped, note, progress};
@@ -20,6 +22,14 @@ use crate::sizes::Sizes;
 use crate::weights::run_of;
 
 use super::networks::{Networks, Opened, Untrained, writable};
+
+/// Warns that a network is tested on the images that a classifier learned from.
+pub fn warn_same_images() {
+    note(
+        "warning: the training images are also the test images, so these numbers do not show what \
+         the network is worth",
+    );
+}
 
 /// The class token of the last block.
 pub const LAST: ImageFeature = ImageFeature::Cls(1);
@@ -119,11 +129,9 @@ impl Subject {
             set.notices().sentences_about(path).iter().for_each(|text| note(text));
         }
         if train.fingerprint() == test.fingerprint() {
-            note(
-                "warning: the training images are also the test images, so these numbers do not show \
-                 what the network is worth",
-            );
+            warn_same_images();
         }
+        self.check_labels(&train, &test)?;
         let folder = self.embedding.folder(&opened.path);
         let store = folder.map_or_else(FeatureStore::default, FeatureStore::in_folder);
         let trained = self.embed(opened.network(), [&train, &test], &extract, &store, wanted)?;
@@ -132,6 +140,22 @@ impl Subject {
         }
         let (wanted, untrained) = (wanted.clone(), OnceCell::new());
         Ok(Task { subject: self, opened, extract, train, test, store, wanted, trained, untrained })
+    }
+
+    /// Rejects labels that cannot be learned from or tested on, before any image is read.
+    fn check_labels(&self, train: &Arc<Dataset>, test: &Arc<Dataset>) -> Result<()> {
+        let [most_train, most_test] = self.limits();
+        let known = ImageSet::new(Arc::clone(train), most_train);
+        let asked = ImageSet::new(Arc::clone(test), most_test);
+        check_labels(&known, &asked).map(|_| ()).map_err(|error| {
+            let named = match error {
+                Error::Unlabeled { set: "test" } | Error::ClassMismatch { .. } => {
+                    format!("--test {}", self.test)
+                }
+                _ => format!("--train {}", self.train),
+            };
+            Failure::failed(format!("{named}: {error}"))
+        })
     }
 
     /// Opens both sets in the pixel format of the network.

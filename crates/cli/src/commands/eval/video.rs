@@ -52,7 +52,7 @@ pub struct VideoArgs {
     side: usize,
     /// Do not measure the same network untrained, which every number should be compared with
     #[arg(long)]
-    skip_untrained: bool,
+    pub skip_untrained: bool,
 }
 
 /// Measures all networks.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::commands::eval::dense::{DenseImages, DenseSubject, KeptMaps};
 use crate::commands::eval::networks::Networks;
 use crate::commands::eval::subject::Embedding;
+use crate::failure::{Failure, Result};
 
 /// Arguments of `simdino eval all`.
 #[derive(Debug, clap::Args)]
@@ -33,12 +34,17 @@ pub struct AllArgs {
     /// Maximum number of images of each set to learn from; all by default
     #[arg(long)]
     pub max_train: Option<NonZeroUsize>,
-    /// Maximum number of images of each set to test with, except videos; all by default
+    /// Maximum number of images of each set to test with, except videos, retrieval, and copies; all
+    /// by default
     #[arg(long)]
     pub max_test: Option<NonZeroUsize>,
-    /// Protocols to leave out
+    /// Protocols to leave out: knn, logistic, linear, in-context, segment-knn, segment, depth,
+    /// retrieval, copy, maskcut, video
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub without: Vec<String>,
+    /// Do not measure the same network untrained, except by knn and logistic
+    #[arg(long)]
+    pub skip_untrained: bool,
     /// Also segment by logistic regression on patches, which takes several times as long as by k-NN
     #[arg(long)]
     pub segment_logistic: bool,
@@ -115,6 +121,47 @@ impl AllArgs {
 
     /// Returns the options for the images with a class for every pixel.
     pub fn segmented(&self) -> DenseSubject {
-        DenseSubject::new(self.networks.clone(), self.dense.clone(), self.dense_crop, self.limits())
+        DenseSubject::new(
+            self.networks.clone(),
+            self.dense.clone(),
+            self.dense_crop,
+            self.limits(),
+            self.skip_untrained,
+        )
+    }
+
+    /// Checks that the images of all protocols but those of labeled images exist, before anything
+    /// is measured.
+    ///
+    /// # Errors
+    /// Returns an error that names the first option whose path does not exist.
+    pub fn check_paths(&self) -> Result<()> {
+        let other = &self.other;
+        let depth = &other.depth;
+        let given = [
+            ("--object-images", &other.object_images),
+            ("--ground-truth", &other.ground_truth),
+            ("--frames", &other.frames),
+            ("--truth", &other.truth),
+            ("--retrieval-images", &other.retrieval_images),
+            ("--retrieval-truth", &other.retrieval_truth),
+            ("--copydays", &other.copydays),
+            ("--depth-images", &depth.depth_images),
+            ("--depth-maps", &depth.depth_maps),
+            ("--depth-test-images", &depth.depth_test_images),
+            ("--depth-test-maps", &depth.depth_test_maps),
+        ];
+        let given = given.into_iter().map(|(option, path)| (option, path.as_ref()));
+        for (option, path) in given.chain(self.dense.folders()) {
+            // A folder may be in a tar file, whose content is not known here.
+            let exists = |path: &PathBuf| {
+                path.exists() || path.ancestors().skip(1).any(|parent| parent.is_file())
+            };
+            if let Some(path) = path.filter(|path| !exists(path)) {
+                let path = path.display();
+                return Err(Failure::failed(format!("{option} {path}: does not exist")));
+            }
+        }
+        Ok(())
     }
 }

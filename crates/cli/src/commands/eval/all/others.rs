@@ -62,7 +62,8 @@ pub const OTHERS: [Other; 8] = [
         measure: |args, opened| {
             let OtherImages { retrieval_images, retrieval_truth, .. } = &args.other;
             let [images, truth] = [retrieval_images, retrieval_truth].map(given);
-            let published = retrieval::RetrievalArgs::of(args.networks.clone(), images, truth);
+            let mut published = retrieval::RetrievalArgs::of(args.networks.clone(), images, truth);
+            published.skip_untrained = args.skip_untrained;
             retrieval::measure(&published, opened)
         },
     },
@@ -71,7 +72,8 @@ pub const OTHERS: [Other; 8] = [
         given: |args| args.other.copydays.is_some(),
         measure: |args, opened| {
             let copydays = given(&args.other.copydays);
-            let published = copy::CopyArgs::of(args.networks.clone(), copydays);
+            let mut published = copy::CopyArgs::of(args.networks.clone(), copydays);
+            published.skip_untrained = args.skip_untrained;
             copy::measure(&published, opened)
         },
     },
@@ -82,7 +84,7 @@ pub const OTHERS: [Other; 8] = [
             let images = given(&args.other.object_images);
             let truth = args.other.ground_truth.clone();
             let mut cut = maskcut::MaskCutArgs::of(args.networks.clone(), images, truth);
-            cut.limit = args.max_test;
+            (cut.limit, cut.skip_untrained) = (args.max_test, args.skip_untrained);
             maskcut::measure_one(&cut, opened)
         },
     },
@@ -93,7 +95,8 @@ pub const OTHERS: [Other; 8] = [
             let OtherImages { frames, truth, single_object, .. } = &args.other;
             let [frames, truth] = [frames, truth].map(given);
             let networks = args.networks.clone();
-            let video = video::VideoArgs::of(networks, frames, truth, *single_object);
+            let mut video = video::VideoArgs::of(networks, frames, truth, *single_object);
+            video.skip_untrained = args.skip_untrained;
             video::measure(&video, opened)
         },
     },
@@ -105,6 +108,7 @@ fn measure_depth(args: &AllArgs, opened: &Opened) -> Result<Measured> {
     let mut shortened = depth::DepthArgs::of(args.networks.clone(), folders.map(given));
     (shortened.divisor, shortened.max_depth) = (of.depth_divisor, of.max_depth);
     (shortened.iterations, shortened.batch) = (Some(of.depth_iterations), Some(DEPTH_BATCH));
+    shortened.skip_untrained = args.skip_untrained;
     ([shortened.max_train, shortened.max_test], shortened.crop) = (args.limits(), args.dense_crop);
     depth::measure(&shortened, opened)
 }

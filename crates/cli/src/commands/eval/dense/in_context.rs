@@ -6,6 +6,7 @@ use eval::segmentation::in_context::{IgnoredPixels, InContextConfig, Memory};
 use eval::segmentation::{DenseData, DenseNetwork, Layers, Metered};
 
 use crate::commands::eval::networks::Opened;
+use crate::commands::eval::numbers::{at_least_one, positive};
 use crate::commands::eval::outcome::{Measured, Outcome, measure_each};
 use crate::commands::eval::sheet::Sheet;
 use crate::console::progress;
@@ -53,10 +54,12 @@ impl InContextArgs {
 
 /// Measures all networks.
 pub fn run(args: &InContextArgs) -> Result<Outcome> {
+    at_least_one("--k", &[args.k])?;
+    positive("--temperature", &[args.temperature])?;
     if !shared::extract(&args.subject, &args.maps, InContextConfig::default().side)? {
         return Ok(Outcome::of_another_process());
     }
-    let mut sheet = Sheet::default();
+    let mut sheet = Sheet::new(args.subject.picture.as_deref())?;
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened, &mut sheet))
 }
 
@@ -86,8 +89,8 @@ pub fn measure(args: &InContextArgs, opened: &Opened, sheet: &mut Sheet) -> Resu
     });
     let untrained = untrained.transpose()?;
     let about = About { subject, opened, sets: &sets };
-    about.draw(sheet, "", &trained)?;
-    untrained.iter().try_for_each(|scored| about.draw(sheet, ", untrained", scored))?;
+    about.draw(sheet, "", &trained);
+    untrained.iter().for_each(|scored| about.draw(sheet, ", untrained", scored));
     let mut record = record("in-context", &about, &config, &trained, untrained.as_ref())?;
     (record.crop, record.mask_size) = (Some(config.side), config.mask.side());
     Measured::of(record)

@@ -8,7 +8,8 @@ use model::VisionTransformer;
 use tch::Tensor;
 
 use crate::commands::eval::networks::Opened;
-use crate::failure::Result;
+use crate::console::note;
+use crate::failure::{Context, Result};
 
 /// Options of protocols that train nothing on patch features, so that computing them takes most of
 /// the time.
@@ -34,7 +35,13 @@ impl KeptMaps {
     pub fn extractor<'a>(&self, opened: &Opened, network: Network<'a>) -> Result<Extractor<'a>> {
         let Some(folder) = &self.features else { return Ok(Extractor::Plain(network.backbone)) };
         let identity = format!("{} {}", network.fingerprint, opened.precision);
-        Ok(Extractor::Kept(Box::new(MapStore::open(network.backbone, &identity, folder)?)))
+        let store = MapStore::open(network.backbone, &identity, folder)
+            .context(|| format!("--features {}", folder.display()))?;
+        if !store.is_empty() {
+            let count = store.len();
+            note(&format!("{}: has the patch features of {count} images", folder.display()));
+        }
+        Ok(Extractor::Kept(Box::new(store)))
     }
 }
 

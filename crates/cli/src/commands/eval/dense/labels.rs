@@ -27,10 +27,10 @@ pub struct Labels {
     #[arg(long, value_name = "FILE")]
     palette: Option<PathBuf>,
     /// Label values that are ignored, with --classes
-    #[arg(long, value_delimiter = ',', default_value = "255", requires = "classes")]
+    #[arg(long, value_delimiter = ',', default_value = "255", requires = "classes", conflicts_with_all = ["preset", "label_map", "palette"])]
     ignore: Vec<u16>,
     /// The label value 0 is ignored and 1 is the first class, with --classes
-    #[arg(long, requires = "classes")]
+    #[arg(long, requires = "classes", conflicts_with_all = ["preset", "label_map", "palette"])]
     reduce_zero_label: bool,
 }
 

@@ -95,11 +95,11 @@ pub struct About<'a> {
 impl About<'_> {
     /// Adds predictions of this network to the picture, if one was requested. `name` is appended to
     /// the label, to tell several rows of a network apart.
-    pub fn draw(&self, sheet: &mut Sheet, name: &str, scored: &Scored) -> Result<()> {
-        let Some(file) = &self.subject.picture else { return Ok(()) };
+    pub fn draw(&self, sheet: &mut Sheet, name: &str, scored: &Scored) {
+        let Some(file) = &self.subject.picture else { return };
         let label = format!("{}{name}", self.opened.path.display());
         let predicted = predicted_row(&label, &scored.shown);
-        sheet.add(file, || Ok(truth_rows(&scored.shown)), [predicted])
+        sheet.add(file, || Ok(truth_rows(&scored.shown)), [predicted]);
     }
 }
 

@@ -8,6 +8,7 @@ use eval::segmentation::linear::{LinearConfig, LinearSegmenter, Recipe, StateFil
 use eval::segmentation::{DenseData, DenseNetwork, MaskSize, Metered};
 
 use crate::commands::eval::networks::Opened;
+use crate::commands::eval::numbers::positive;
 use crate::commands::eval::outcome::{Measured, Outcome, measure_each};
 use crate::commands::eval::sheet::Sheet;
 use crate::console::{note, progress};
@@ -28,7 +29,7 @@ pub struct SegmentArgs {
     #[arg(long, value_enum, default_value = "dinov3")]
     recipe: Named,
     /// Iterations of training; the warm-up keeps its share of them
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     iterations: Option<u64>,
     /// Peak learning rate
     #[arg(long)]
@@ -90,7 +91,8 @@ impl SegmentArgs {
 
 /// Measures all networks.
 pub fn run(args: &SegmentArgs) -> Result<Outcome> {
-    let mut sheet = Sheet::default();
+    positive("--lr", args.lr.as_slice())?;
+    let mut sheet = Sheet::new(args.subject.picture.as_deref())?;
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened, &mut sheet))
 }
 
@@ -113,8 +115,8 @@ pub fn measure(args: &SegmentArgs, opened: &Opened, sheet: &mut Sheet) -> Result
     });
     let untrained = untrained.transpose()?;
     let about = About { subject, opened, sets: &sets };
-    about.draw(sheet, "", &trained)?;
-    untrained.iter().try_for_each(|scored| about.draw(sheet, ", untrained", scored))?;
+    about.draw(sheet, "", &trained);
+    untrained.iter().for_each(|scored| about.draw(sheet, ", untrained", scored));
     let mut record = record("segment", &about, &config, &trained, untrained.as_ref())?;
     (record.crop, record.mask_size) = (Some(config.crop), mask.side());
     record.set("mask", serde_json::to_value(mask)?);

@@ -11,6 +11,7 @@ use eval::segmentation::{DenseData, DenseExtractor, DenseNetwork, Layers, MaskSi
 use simdino::weights::data_config;
 
 use crate::commands::eval::networks::{Networks, Opened};
+use crate::commands::eval::subject::warn_same_images;
 use crate::console::note;
 use crate::failure::{Failure, Result};
 use crate::sizes::whole_patches;
@@ -71,6 +72,9 @@ pub struct DenseSubject {
     /// Seed of all random choices
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Whether this is part of `eval all`.
+    #[arg(skip)]
+    of_all: bool,
 }
 
 /// A [`MaskSize`] on the command line.
@@ -103,7 +107,8 @@ impl DenseImages {
         self.folders().iter().any(|(_, folder)| folder.is_some())
     }
 
-    fn folders(&self) -> [(&'static str, Option<&PathBuf>); 4] {
+    /// Returns the options of the folders.
+    pub fn folders(&self) -> [(&'static str, Option<&PathBuf>); 4] {
         [
             ("--images", self.images.as_ref()),
             ("--labels", self.labels.as_ref()),
@@ -150,14 +155,15 @@ impl DenseImages {
 }
 
 impl DenseSubject {
-    /// Creates the options from networks and images, without a picture.
+    /// Creates the options of `eval all` from networks and images, without a picture.
     pub fn new(
         networks: Networks,
         images: DenseImages,
         crop: Option<u32>,
         [max_train, max_test]: [Option<NonZeroUsize>; 2],
+        skip_untrained: bool,
     ) -> Self {
-        let (mask_size, picture, skip_untrained, seed) = (None, None, false, 0);
+        let (mask_size, picture, seed, of_all) = (None, None, 0, true);
         Self {
             networks,
             images,
@@ -168,6 +174,7 @@ impl DenseSubject {
             picture,
             skip_untrained,
             seed,
+            of_all,
         }
     }
 
@@ -177,8 +184,14 @@ impl DenseSubject {
     /// Returns an error if the given crop is not a multiple of the patch size or a set cannot be
     /// opened.
     pub fn sets(&self, opened: &Opened) -> Result<DenseSets> {
-        self.crop.map_or(Ok(()), |crop| whole_patches(crop, &opened.weights.model))?;
-        self.images.open(&data_config(&opened.weights, "").pixels())
+        self.crop.map_or(Ok(()), |crop| {
+            whole_patches(self.crop_option(), crop, &opened.weights.model)
+        })?;
+        let sets = self.images.open(&data_config(&opened.weights, "").pixels())?;
+        if sets.train.fingerprint() == sets.test.fingerprint() {
+            warn_same_images();
+        }
+        Ok(sets)
     }
 
     /// Returns both sets with their limits: the images to learn from, then those to segment.
@@ -199,6 +212,11 @@ impl DenseSubject {
         layers: Layers,
     ) -> DenseNetwork<'a> {
         DenseNetwork { frozen: opened.frozen(network), layers, class_token: false }
+    }
+
+    /// Returns the option of [`Self::crop`], whose name differs in `eval all`.
+    fn crop_option(&self) -> &'static str {
+        if self.of_all { "--dense-crop" } else { "--crop" }
     }
 
     /// Returns the value of `--crop`.
