@@ -7,6 +7,7 @@ use eval::record::{DataUsed, Metrics};
 use eval::retrieval::copydays::{Copydays, Whitening, group_of, score_block};
 use eval::retrieval::{EmbedOptions, ImageFeatureKind, ImageFile, fingerprint, images_in};
 
+use crate::console::note;
 use crate::failure::Result;
 
 use super::embedded::{Scores, baselines, embedded, is_pixels, notes, options, put, spread};
@@ -123,6 +124,13 @@ fn copies(
         true => None,
         false => {
             let (learned, missing) = of(whiten)?;
+            let [count, width] = [learned.features.size()[0], learned.features.size()[1]];
+            if count < width {
+                note(&format!(
+                    "warning: --whiten: {count} images are too few for features with {width} \
+                     columns, so the whitening amplifies noise"
+                ));
+            }
             Some(Whitening::learn(&without(&learned.features, &missing))?)
         }
     };

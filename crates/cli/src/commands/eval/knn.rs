@@ -100,6 +100,7 @@ pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
         "precision": table.precision,
         "results": table,
         "few_shot": few,
+        "record": record,
     });
     let text = text(task, &table) + &few_shot_text(&few);
     Ok(Measured { records: vec![record], json, text, incomplete: false })

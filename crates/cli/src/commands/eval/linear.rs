@@ -197,6 +197,7 @@ pub fn measure(options: &LinearOptions, task: &Task<'_>) -> Result<Measured> {
     record.set("fresh", options.fresh);
     trained.describe(untrained.as_ref(), &mut record);
     let json = json!({
+        "record": record,
         "protocol": "linear",
         "top1": trained.top1,
         "untrained": untrained.as_ref().map(|result| result.top1),

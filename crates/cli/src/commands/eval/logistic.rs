@@ -79,6 +79,7 @@ pub fn measure(options: &LogisticOptions, task: &Task<'_>) -> Result<Measured> {
         "crop": record.crop,
         "precision": record.precision,
         "few_shot": few,
+        "record": record,
         "results": { "trained": trained, "untrained": untrained },
     });
     // The notes have been printed already, even if several networks share a table.

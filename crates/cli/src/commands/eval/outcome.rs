@@ -59,6 +59,10 @@ pub fn measure_each(
     let paths = networks.paths()?;
     // Check the files of results before measuring, which may take hours.
     for folder in paths.iter().filter_map(|path| networks.folder_of_results(path)) {
+        if folder.is_file() {
+            let folder = folder.display();
+            return Err(Failure::usage(format!("--out {folder}: is a file, not a folder")));
+        }
         Results::read(&folder)?;
         writable(&folder).map_err(|error| {
             let folder = folder.display();

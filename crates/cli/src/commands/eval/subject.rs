@@ -133,6 +133,10 @@ impl Subject {
         }
         self.check_labels(&train, &test)?;
         let folder = self.embedding.folder(&opened.path);
+        if let Some(file) = folder.as_ref().filter(|folder| folder.is_file()) {
+            let file = file.display();
+            return Err(Failure::usage(format!("--features {file}: is a file, not a folder")));
+        }
         let store = folder.map_or_else(FeatureStore::default, FeatureStore::in_folder);
         let trained = self.embed(opened.network(), [&train, &test], &extract, &store, wanted)?;
         for (path, set) in [&self.train, &self.test].into_iter().zip(&trained) {
