@@ -167,9 +167,13 @@ impl AugmentConfig {
         for (key, values) in [("mean", &self.mean), ("std", &self.std)] {
             if values.len() != channels {
                 let got = values.len();
+                let each = match channels {
+                    1 => "the only channel".to_owned(),
+                    _ => format!("each of the {channels} channels"),
+                };
                 let problem = format!(
-                    "needs one value for each of the {channels} channels (got {got}); `simdino \
-                     data check --channels {channels} --stats` prints them"
+                    "needs one value for {each} (got {got}); `simdino data check --channels \
+                     {channels} --stats` prints them"
                 );
                 problems.push((key, problem));
             }
@@ -194,7 +198,7 @@ impl AugmentConfig {
         let (key, _) = strengths.into_iter().find(|&(_, strength)| strength > 0.0)?;
         (channels != 3).then(|| {
             let problem = format!(
-                "needs RGB images, but the images have {channels} channels: set \
+                "needs RGB images, which have 3 channels (got {channels}): set \
                  augment.saturation, augment.hue, and augment.gray_prob to 0"
             );
             (key, problem)

@@ -9,4 +9,4 @@ mod text;
 
 pub use error::{error_chain, panic_message};
 pub use files::{flush_folder, replace_atomic, write_atomic, write_atomic_with};
-pub use text::printable;
+pub use text::{counted, printable};

@@ -1,6 +1,18 @@
-//! Escapes untrusted text so that it is safe to print on a terminal.
+//! Formats text for people: counts with their nouns, and untrusted text for a terminal.
 
 use std::borrow::Cow;
+use std::fmt::Display;
+
+/// Formats a count with the singular or the plural of its noun.
+///
+/// ```
+/// assert_eq!(base::counted(1, "image", "images"), "1 image");
+/// assert_eq!(base::counted(0, "class", "classes"), "0 classes");
+/// ```
+pub fn counted<N: Display + PartialEq + From<u8>>(count: N, one: &str, more: &str) -> String {
+    let noun = if count == N::from(1) { one } else { more };
+    format!("{count} {noun}")
+}
 
 /// Escapes the characters that a terminal would act on: control characters, line separators, and
 /// bidirectional marks. The result is a single line, so text such as a file name can be printed.

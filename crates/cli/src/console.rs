@@ -181,7 +181,8 @@ fn pace_words(record: &Record) -> String {
     let get = |name: &str| record.get(name);
     let memory = get("memory/device_gb").or_else(|| get("memory/process_gb"));
     let parts = [
-        get("optim/lr").map(|lr| format!("lr {lr:.1e}")),
+        get("optim/lr")
+            .map(|lr| if lr == 0.0 { "lr 0".to_owned() } else { format!("lr {lr:.1e}") }),
         get("speed/img_s").map(|speed| format!("img/s {speed:.0}")),
         get("speed/data_wait").map(|wait| format!("data-wait {}", percent(wait, 0))),
         memory.map(|gb| format!("mem {gb:.1} GB")),
@@ -252,6 +253,11 @@ mod tests {
             "loss -0.9300 compression 0.6100 expansion 0.4200 (floor 0.020, ceiling 0.450, at 93%)"
         );
         assert_eq!(pace_words(&record), "lr 4.1e-4 img/s 310 data-wait 3% mem 1.2 GB eta 0:14:05");
+    }
+
+    #[test]
+    fn a_rate_of_zero_is_zero() {
+        assert_eq!(pace_words(&record(&[("optim/lr", 0.0)])), "lr 0");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod config;
 mod console;
 mod failure;
 mod label_meaning;
+mod out;
 mod progress;
 mod shell;
 mod sizes;

@@ -193,6 +193,11 @@ fn a_dry_run_leaves_no_trace() {
     assert!(text.contains("80 images") && text.contains("10 with 16 images each"), "{text}");
     assert!(text.contains("runs/tiny, from the beginning"), "{text}");
     assert!(!bench.path("runs").exists());
+    // Without a name, the run has that of its images, also if the name is given as empty.
+    std::fs::rename(bench.path("images/images"), bench.path("photos")).unwrap();
+    let text = bench.ok(&["train", "photos", "run.name=", "run.device=cpu", "--dry-run"]);
+    assert!(text.contains("runs/photos, from the beginning"), "{text}");
+    std::fs::rename(bench.path("photos"), bench.path("images/images")).unwrap();
     let said = bench.fails(1, &["train", "tiny.yaml", "--dry-run", "--resume", "sometimes"]);
     assert!(said.contains("sometimes does not exist"), "{said}");
     bench.ok(&["train", "tiny.yaml", "train.stop_after=3"]);

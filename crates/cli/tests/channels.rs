@@ -129,7 +129,7 @@ fn what_does_not_fit_the_channels_is_said() {
     scenes(&bench.path("scenes"), 5);
     let message = bench.fails(2, &["train", "tiny.yaml", "model.in_channels=5"]);
     for part in [
-        "augment.saturation: needs RGB images, but the images have 5 channels: set \
+        "augment.saturation: needs RGB images, which have 3 channels (got 5): set \
          augment.saturation, augment.hue, and augment.gray_prob to 0",
         "augment.mean: needs one value for each of the 5 channels (got 3); `simdino data check \
          --channels 5 --stats` prints them",

@@ -84,8 +84,8 @@ fn the_largest_of_many_classes_are_named() {
     image::RgbImage::new(8, 8).save(bench.path("set/c000/good.bmp")).unwrap();
     let table = bench.ok(&["data", "check", "set"]);
     let row = table.lines().find(|line| line.starts_with("labels")).unwrap();
-    let start = "1000 classes: c999 4, c998 3, c000 2, c997 2, c001 1,";
-    assert!(row.contains(start) && row.ends_with("c016 1, and 980 more"), "{row}");
+    let start = "1000 classes; images of each: c999: 4, c998: 3, c000: 2, c997: 2, c001: 1,";
+    assert!(row.contains(start) && row.ends_with("c016: 1, and 980 more"), "{row}");
 }
 
 #[test]
@@ -148,6 +148,43 @@ fn a_report_is_one_file() {
     let said = bench.fails(2, &["report", "mine", "--out", "mine/metrics.jsonl"]);
     assert!(said.contains("must end in .html"), "{said}");
     assert!(fs::read_to_string(run.join("metrics.jsonl")).unwrap().starts_with('{'));
+    // A damaged part is named, and the page is written without it.
+    fs::write(run.join("config.resolved.yaml"), "run: {name: mine}\n").unwrap();
+    fs::write(run.join("metrics.jsonl"), "no metrics\n").unwrap();
+    let output = bench.run(&["report", "mine"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected =
+        "simdino: warning: mine: metrics.jsonl is damaged: none of its lines holds metrics";
+    assert!(output.status.success() && said.trim_end() == expected, "{said}");
+    fs::create_dir(bench.path("grid")).unwrap();
+    fs::write(bench.path("grid/study.html"), "").unwrap();
+    let said = bench.fails(1, &["report", "grid"]);
+    assert!(said.contains("it is a study, and its page is grid/study.html"), "{said}");
+}
+
+#[test]
+fn every_command_says_the_version_of_the_program() {
+    let bench = Bench::without_images();
+    for args in [&["--version"][..], &["train", "--version"], &["data", "pack", "-V"]] {
+        assert_eq!(bench.ok(args), format!("simdino {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn images_without_the_wanted_channels_are_explained() {
+    let bench = Bench::without_images();
+    fs::create_dir(bench.path("set")).unwrap();
+    image::RgbImage::new(20, 20).save(bench.path("set/a.png")).unwrap();
+    let output = bench.run(&["data", "check", "set", "--channels", "4"]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(!table.contains("width") && !table.contains("channel mean"), "{table}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = "none of the images can be read; the first is a.png: png image with 3 channels";
+    assert!(said.contains(expected), "{said}");
+    let table = bench.ok(&["data", "check", "set"]);
+    assert!(table.contains("formats       png: 1\n") && table.contains("0 groups"), "{table}");
+    assert!(bench.ok(&["data", "pack", "set", "p"]).starts_with("p: 1 image in 1 shard; "));
+    assert_eq!(bench.ok(&["data", "index", "p"]), "p: 1 shard, 1 image indexed\n");
 }
 
 #[test]
@@ -180,6 +217,10 @@ fn crops_are_drawn_for_one_image_or_a_folder() {
     let said = bench.ok(&["picture", "crops", &first, "--config", "tiny.yaml", "-o", "one.png"]);
     assert!(said.contains("4 rows"), "{said}");
     bench.ok(&["picture", "crops", "images/images", "--config", "tiny.yaml", "--rows", "2"]);
+    let row = bench.ok(&["picture", "crops", &first, "--rows", "1", "-o", "new/folder/a.png"]);
+    assert!(
+        row.starts_with("new/folder/a.png: 1 row; ") && bench.path("new/folder/a.png").is_file()
+    );
     let size = |name: &str| image::image_dimensions(bench.path(name)).unwrap();
     let (one, two) = (size("one.png"), size("crops.png"));
     assert!(one.0 == two.0 && one.1 > two.1, "{one:?} {two:?}");

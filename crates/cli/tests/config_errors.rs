@@ -34,13 +34,15 @@ fn all_problems_come_at_once_each_on_its_line() {
 
 #[test]
 fn values_that_make_no_sense_together_are_named() {
-    let said = check("train: {batch_size: 12}\n", &["optim.warmup_epochs=200"]);
+    let text = "train: {batch_size: 12}\nprobe: {train_path: a, test_path: b, resize: 200}\n";
+    let said = check(text, &["optim.warmup_epochs=200"]);
     assert_eq!(
         said,
         [
             "simdino: data.path: required: a folder, a list file, tar shards or parquet files",
             "simdino: train.batch_size: must be a multiple of simdino.rate_groups 8 (got 12); \
              simdino.rate_groups=6 or train.batch_size=16 would do",
+            "simdino: probe.resize: must be at least the crop, model.image_size 224 (got 200)",
             "simdino: optim.warmup_epochs: must not exceed train.epochs 100 (got 200)",
         ]
     );

@@ -49,7 +49,8 @@ fn weights_go_in_and_out_and_are_accounted_for() {
     let dir = dir.path();
     foreign(dir);
     let report =
-        text(&simdino(dir, &["import", "foreign.safetensors", "--out", "own.safetensors"]));
+        text(&simdino(dir, &["import", "foreign.safetensors", "--out", "new/own.safetensors"]));
+    std::fs::rename(dir.join("new/own.safetensors"), dir.join("own.safetensors")).unwrap();
     assert!(report.contains("63 of 63 tensors of the backbone"), "{report}");
     assert!(
         report.contains("vit_nano, patch size 8") && report.contains("4 attention heads"),
@@ -94,6 +95,15 @@ fn pictures_are_drawn_from_any_weights() {
     let wrong =
         simdino(dir, &["picture", "pca", "images", "-w", "foreign.safetensors", "--side", "50"]);
     assert_eq!(wrong.status.code(), Some(2));
+    for (what, option, rule) in [
+        ("attention", "--mass", "must be greater than 0 and at most 1 (got 3)"),
+        ("pca", "--threshold", "must be at least 0 and below 1 (got 3)"),
+    ] {
+        let arguments = ["picture", what, "images", "-w", "foreign.safetensors", option, "3"];
+        let wrong = simdino(dir, &arguments);
+        let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+        assert_eq!((wrong.status.code(), said), (Some(2), format!("simdino: {option}: {rule}\n")));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use base::printable;
+use base::{counted, printable};
 
 /// A result with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -169,8 +169,9 @@ pub enum Error {
     Augment(#[from] augment::Error),
     /// A batch is larger than the dataset.
     #[error(
-        "train.batch_size = {batch} is larger than the dataset ({len} images): lower \
-         train.batch_size to {len} or less, or add images"
+        "train.batch_size = {batch} is larger than the dataset ({}): lower train.batch_size to \
+         {len} or less, or add images",
+        counted(*.len, "image", "images")
     )]
     BatchTooLarge {
         /// Batch size, over all processes and micro-batches.

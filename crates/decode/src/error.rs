@@ -1,5 +1,7 @@
 //! Errors of this crate: what is wrong with the bytes.
 
+use base::counted;
+
 /// A result with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -43,7 +45,7 @@ pub enum Error {
         max_pixels: u64,
     },
     /// The number of channels differs from the requested one.
-    #[error("{format} image with {found} channels (expected {expected})")]
+    #[error("{format} image with {} (expected {expected})", counted(*.found, "channel", "channels"))]
     Channels {
         /// Format according to the content.
         format: &'static str,

@@ -62,10 +62,11 @@ fn row(record: &Record) -> Vec<String> {
     };
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
     let others = record.metrics.iter().filter(|(name, _)| **name != record.main);
-    let others = others.map(|(name, &score)| format!("{name} {}", scale::score(name, score)));
+    let others =
+        others.map(|(name, &score)| format!("{} {}", named(name), scale::score(name, score)));
     vec![
         record.protocol.clone(),
-        record.main.clone(),
+        named(&record.main),
         main(THIS),
         main("untrained"),
         main("pixels"),
@@ -79,6 +80,11 @@ fn row(record: &Record) -> Vec<String> {
         record.weights.fingerprint.chars().take(SHOWN).collect(),
         record.version.clone(),
     ]
+}
+
+/// Returns the name of a metric as a page shows it: files call top-1 accuracy `top1`.
+fn named(metric: &str) -> String {
+    metric.replace("top1", "top-1").replace("top5", "top-5")
 }
 
 /// Describes what two scores must share, besides the protocol, to be comparable: the settings, the
@@ -95,7 +101,10 @@ fn settings(record: &Record) -> String {
 fn images(record: &Record) -> String {
     let of = |data: &DataUsed| match data.role.as_str() {
         TRUTH => format!("{TRUTH}: {}", data.path),
-        role => format!("{role}: {} images in {}", data.images, data.path),
+        role => {
+            let images = if data.images == 1 { "image" } else { "images" };
+            format!("{role}: {} {images} in {}", data.images, data.path)
+        }
     };
     joined(record.data.iter().map(of))
 }

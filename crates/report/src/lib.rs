@@ -35,6 +35,18 @@ pub fn html(folder: &Path, read_config: &dyn Fn(&str) -> Option<RunConfig>) -> R
     Ok(page(&Run::read(folder, read_config)?))
 }
 
+/// Returns a sentence for each file of the run in `folder` that exists but cannot be used; the page
+/// shows them as missing. `read_config` is the same as for [`html`].
+///
+/// # Errors
+/// Returns an error if the folder does not exist or is not the folder of a run.
+pub fn damage(
+    folder: &Path,
+    read_config: &dyn Fn(&str) -> Option<RunConfig>,
+) -> Result<Vec<String>> {
+    Ok(Run::read(folder, read_config)?.damage(folder))
+}
+
 /// Renders several runs as one HTML page, with their curves in the same charts and their results
 /// side by side. `read_config` is the same as for [`html`].
 ///

@@ -54,8 +54,12 @@ impl Run {
         let records = read_records(&folder.join("metrics.jsonl"));
         let config_text = read_text(&folder.join("config.resolved.yaml"));
         if let (Err(why), Err(_)) = (&records, &config_text) {
-            let (folder, why) = (folder.display().to_string(), why.clone());
-            return Err(Error::NotARun { folder, why });
+            let study = folder.join("study.html");
+            let why = match study.is_file() {
+                true => format!("it is a study, and its page is {}", study.display()),
+                false => why.clone(),
+            };
+            return Err(Error::NotARun { folder: folder.display().to_string(), why });
         }
         Ok(Self {
             name: name_of(folder),
@@ -68,6 +72,24 @@ impl Run {
             pca: read_png(&folder.join("pictures/pca.png")),
             broken: read_broken(folder),
         })
+    }
+
+    /// Returns a sentence for each file that is in `folder` but cannot be used.
+    pub(crate) fn damage(&self, folder: &Path) -> Vec<String> {
+        let unread = match (&self.config_text, &self.config) {
+            (Ok(_), None) => Some("config.resolved.yaml cannot be read by this version".to_owned()),
+            _ => None,
+        };
+        let files = [
+            ("metrics.jsonl", self.records.as_ref().err()),
+            ("config.resolved.yaml", self.config_text.as_ref().err().or(unread.as_ref())),
+            ("env.json", self.environment.as_ref().err()),
+            ("results.json", self.results.as_ref().err()),
+            ("pictures/crops.png", self.crops.as_ref().err()),
+            ("pictures/pca.png", self.pca.as_ref().err()),
+        ];
+        let files = files.into_iter().filter(|(file, _)| folder.join(file).exists());
+        files.filter_map(|(_, why)| Some(format!("{}: {}", folder.display(), why?))).collect()
     }
 
     /// Returns the records; empty if they are missing.
@@ -108,7 +130,11 @@ fn read_records(path: &Path) -> Piece<Vec<Record>> {
     fs::metadata(path).map_err(because(path))?;
     let records = read_jsonl(path).map_err(|error| error.to_string())?;
     if records.is_empty() {
-        return Err(format!("{} has no complete line yet", file_name(path)));
+        let name = file_name(path);
+        return Err(match read_text(path)?.contains('\n') {
+            true => format!("{name} is damaged: none of its lines holds metrics"),
+            false => format!("{name} has no complete line yet"),
+        });
     }
     Ok(records)
 }

@@ -49,7 +49,8 @@ fn summary(run: &Run) -> String {
         ));
     }
     if let Some(last) = run.records().last() {
-        parts.push(format!("{} steps, {:.1} epochs", last.step, last.epoch));
+        let steps = if last.step == 1 { "step" } else { "steps" };
+        parts.push(format!("{} {steps}, {:.1} epochs", last.step, last.epoch));
     }
     parts.join("; ")
 }

@@ -58,12 +58,13 @@ impl Study {
     fn header(&self) -> String {
         let count = |status: &str| self.rows.iter().filter(|row| row.status == status).count();
         format!(
-            "<p class=\"kind\">Study</p><h1>{}</h1><p class=\"lead\">{} runs: {} done, {} failed, \
+            "<p class=\"kind\">Study</p><h1>{}</h1><p class=\"lead\">{} run{}: {} done, {} failed, \
              {} unfinished or not started. Accuracies are those of k-NN on frozen features at the \
              end of each run; means are over all runs that share the setting, and &plusmn; is one \
              standard deviation.</p>\n",
             escape(&self.name),
             self.rows.len(),
+            if self.rows.len() == 1 { "" } else { "s" },
             count("done"),
             count("failed"),
             count("unfinished") + count("not started"),

@@ -93,7 +93,7 @@ fn all_evaluations_are_in_one_table() {
     let html = super::html(&folder, &read_config).unwrap();
     for expect in [
         "<h2>Evaluations</h2>",
-        "<td>linear &lt;v2&gt;</td><td>top1</td><td>62.5%</td><td>12.5%</td><td>-</td><td>top5 75.0%</td>",
+        "<td>linear &lt;v2&gt;</td><td>top-1</td><td>62.5%</td><td>12.5%</td><td>-</td><td>top-5 75.0%</td>",
         "<td>-</td><td>17.2</td><td>epochs 10, rates 9 values from 0 to 8</td><td>40</td>",
         "<td>resize 256</td>",
     ] {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base::counted;
 use data::Dataset;
 use trainer::plan::Plan;
 
@@ -79,7 +80,8 @@ fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> Strin
             )
         }
     };
-    format!("train.batch_size = {batch} is larger than the dataset of {images} images: {advice}")
+    let images = counted(images, "image", "images");
+    format!("train.batch_size = {batch} is larger than the dataset of {images}: {advice}")
 }
 
 fn least_common_multiple(a: usize, b: usize) -> usize {

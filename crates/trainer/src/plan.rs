@@ -1,5 +1,7 @@
 //! The number of steps in a run, and when something is due, derived once from settings and data.
 
+use base::counted;
+
 use crate::config::{EveryEpochs, TrainConfig};
 use crate::error::{Error, Result};
 
@@ -27,16 +29,19 @@ impl Plan {
         let steps_per_epoch = (num_images / train.batch_size.max(1)) as u64;
         if steps_per_epoch == 0 {
             return Err(Error::Settings(format!(
-                "train.batch_size {} is larger than the dataset of {num_images} images; lower it to {num_images} or less",
-                train.batch_size
+                "train.batch_size {} is larger than the dataset of {}; lower it to {num_images} or \
+                 less",
+                train.batch_size,
+                counted(num_images, "image", "images")
             )));
         }
         let steps = |epochs: f64| (epochs * steps_per_epoch as f64).round() as u64;
         let total_steps = steps(train.epochs);
         if total_steps == 0 {
             return Err(Error::Settings(format!(
-                "train.epochs {} is less than one step of {} images; raise it",
-                train.epochs, train.batch_size
+                "train.epochs {} is less than one step of {}; raise it",
+                train.epochs,
+                counted(train.batch_size, "image", "images")
             )));
         }
         let last_step = train.stop_after.unwrap_or(total_steps).min(total_steps);

@@ -76,7 +76,8 @@ pub fn run(args: &Args) -> Result<()> {
 fn show(source: &Source, json: bool) -> Result<()> {
     let loaded = config::load_unchecked(&source.config, &source.overrides)?;
     let problems = loaded.config.validate();
-    loaded.notes.iter().chain(&problems).for_each(|text| note(&format!("note: {text}")));
+    loaded.notes.iter().for_each(|text| note(text));
+    problems.iter().for_each(|text| note(&format!("warning: {text}")));
     if json {
         return answer(&format!("{}\n", serde_json::to_string(&loaded.config)?));
     }
@@ -85,7 +86,7 @@ fn show(source: &Source, json: bool) -> Result<()> {
 
 fn check(source: &Source) -> Result<()> {
     let loaded = config::load_unchecked(&source.config, &source.overrides)?;
-    loaded.notes.iter().for_each(|text| note(&format!("note: {text}")));
+    loaded.notes.iter().for_each(|text| note(text));
     for warning in &loaded.warnings {
         note(&format!("warning: {warning}"));
     }

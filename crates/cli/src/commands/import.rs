@@ -4,12 +4,14 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use base::counted;
 use model::weights::{ImportPolicy, ImportReport, LoadOptions, PretrainedBackbone, Role};
 use serde_json::json;
 use tch::Device;
 
 use crate::console::answer;
-use crate::failure::{Failure, Result};
+use crate::failure::{Context, Failure, Result};
+use crate::out::folder_for;
 
 /// A note on weights of SimDINOv2 whose config sets `qknorm`.
 const QK_NORM: &str = "model.qk_norm is true: SimDINOv2's code skips this norm where xformers \
@@ -66,6 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
     let options = LoadOptions { policy, model: args.model.clone() };
     let weights = simdino::weights::open(&args.file, &options, Device::Cpu)?;
     if let Some(out) = &args.out {
+        folder_for(out).context(|| format!("cannot write {}", out.display()))?;
         weights.save(out, role)?;
     }
     if args.json {
@@ -80,12 +83,12 @@ fn text(args: &Args, weights: &PretrainedBackbone) -> String {
     let model = &weights.model;
     let _ = writeln!(
         text,
-        "{}, patch size {}, image size {}, {} channels, {} register tokens",
+        "{}, patch size {}, image size {}, {}, {}",
         name(model.arch),
         model.patch_size,
         model.image_size,
-        model.in_channels,
-        model.num_register_tokens
+        counted(model.in_channels, "channel", "channels"),
+        counted(model.num_register_tokens, "register token", "register tokens")
     );
     list(&mut text, &weights.report);
     for assumption in &weights.assumed {

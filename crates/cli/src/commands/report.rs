@@ -1,11 +1,11 @@
 //! `simdino report`: writes an HTML page about a run, or one that compares several.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, RunConfig};
 use crate::console::{answer, note};
 use crate::failure::{Context, Failure, Result};
+use crate::out::folder_for;
 
 /// Arguments of `simdino report`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,11 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(out) = args.out.as_ref().filter(|out| !is_page(out)) {
         return Err(Failure::usage(format!("--out {}: must end in .html", out.display())));
     }
+    for run in &args.runs {
+        for damage in report::damage(run, &read_config)? {
+            note(&format!("warning: {damage}"));
+        }
+    }
     let path = match (args.runs.as_slice(), &args.out) {
         ([run], None) => write(run)?,
         ([run], Some(out)) => write_page(out, &report::html(run, &read_config)?)?,
@@ -51,9 +56,7 @@ fn read_config(text: &str) -> Option<RunConfig> {
 
 fn write_page(path: &Path, page: &str) -> Result<PathBuf> {
     let cannot = || format!("{}: cannot write the report", path.display());
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).context(cannot)?;
-    }
+    folder_for(path).context(cannot)?;
     base::write_atomic(path, page.as_bytes()).context(cannot)?;
     Ok(path.to_owned())
 }

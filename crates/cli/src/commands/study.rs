@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use base::counted;
 use data::DataConfig;
 use report::study::Row;
 
@@ -69,7 +70,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let some =
         if first < grid.runs.len() { format!("the first {first} of ") } else { String::new() };
-    note(&format!("study {name}: {some}{} runs in {}", grid.runs.len(), out.display()));
+    let runs = counted(grid.runs.len(), "run", "runs");
+    note(&format!("study {name}: {some}{runs} in {}", out.display()));
     let mut trouble = None;
     let runs::Made { rows, end } = runs::make(&grid, &options, &mut |rows, at| {
         note(&sentence(rows, at));

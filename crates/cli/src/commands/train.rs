@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base::counted;
 use data::Dataset;
 use eval::{KnnTable, KnnTask};
 use simdino::{assemble, images};
@@ -50,9 +51,6 @@ pub struct Args {
     processes: Option<u16>,
 }
 
-/// Maximum time that a dry run waits for the other processes of its launcher, in seconds.
-const DRY_RUN_WAITS_S: f64 = 60.0;
-
 /// Runs the command.
 ///
 /// # Errors
@@ -86,8 +84,7 @@ fn dry_run(args: &Args, begun: &Begun) -> Result<()> {
     let console = if launch.rank == 0 { Console::new() } else { Console::silent() };
     loaded.notes.iter().for_each(|note| console.note(note));
     loaded.warnings.iter().for_each(|warning| console.warn(warning));
-    let waits = config.run.timeout_s.min(DRY_RUN_WAITS_S);
-    let distributed = DistributedContext::join(config, launch, waits)?;
+    let distributed = DistributedContext::join(config, launch, config.run.timeout_s)?;
     dry_run_with((begun, &run), &distributed, processes, &console)
         .inspect_err(|failure| distributed.leave(failure))
 }
@@ -296,15 +293,14 @@ fn headline(session: &Session, root: &Path, learner: &Learner, start: Start) -> 
         );
     }
     format!(
-        "{} {} with {} on {device}, {:.2} M parameters, {} images, {} steps of {} images, from step \
-         {start}",
+        "{} {} with {} on {device}, {:.2} M parameters, {}, {} of {}, from step {start}",
         if start == 0 { "training" } else { "continuing" },
         root.display(),
         loaded.config.method.name(),
         learner.num_parameters() as f64 / 1e6,
-        dataset.len(),
-        plan.last_step,
-        loaded.config.train.batch_size,
+        counted(dataset.len(), "image", "images"),
+        counted(plan.last_step, "step", "steps"),
+        counted(loaded.config.train.batch_size, "image", "images"),
     )
 }
 

@@ -52,7 +52,12 @@ fn number_lists_in_line(text: &str) -> String {
 }
 
 fn sentence(error: &serde_yaml::Error) -> String {
-    format!("not valid YAML: {error}")
+    let text = error.to_string();
+    // The library reads integers of up to 128 bits, which fit no value.
+    match text.split_once("integer `").and_then(|(_, rest)| rest.split_once("` as ")) {
+        Some((integer, _)) => format!("the integer {integer} is too large"),
+        None => format!("not valid YAML: {text}"),
+    }
 }
 
 fn convert(yaml: Yaml) -> Result<Value, String> {
@@ -104,6 +109,13 @@ mod tests {
             value,
             serde_json::json!({"a": 5e-4, "b": [1, -2], "c": "yes", "d": ".inf", "e": null, "f": 1.0})
         );
+    }
+
+    #[test]
+    fn an_integer_of_too_many_digits_is_called_too_large() {
+        let said = read("99999999999999999999").unwrap_err();
+        assert_eq!(said, "the integer 99999999999999999999 is too large");
+        assert!(read("a: [1").unwrap_err().starts_with("not valid YAML: "));
     }
 
     #[test]

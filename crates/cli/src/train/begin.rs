@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base::counted;
 use data::Dataset;
 use serde_json::Value;
 use simdino::config::{Sizing, sizes_for};
@@ -66,6 +67,9 @@ pub fn begin(what: &Path, overrides: &[String], planned: Option<usize>) -> Resul
     let mut all = vec![format!("data.path={}", what.display()), format!("run.name={name}")];
     all.extend_from_slice(overrides);
     let mut begun = sized(Path::new(QUICKSTART), &all, planned)?;
+    if begun.loaded.given["run"]["name"].is_null() {
+        begun.loaded.config.run.name = Some(name);
+    }
     begun
         .loaded
         .notes
@@ -127,9 +131,8 @@ fn sized(config: &Path, overrides: &[String], planned: Option<usize>) -> Result<
     let mut loaded = config::load_with(sizes, config, overrides)?;
     if !chosen.is_empty() {
         loaded.notes.push(format!(
-            "chosen for {} image{} on {}: {}",
-            dataset.len(),
-            if dataset.len() == 1 { "" } else { "s" },
+            "chosen for {} on {}: {}",
+            counted(dataset.len(), "image", "images"),
             devices(on_gpu, processes),
             chosen.join(" ")
         ));

@@ -4,6 +4,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+use base::counted;
 use tch::Device;
 use torch_ext::{Launch, Launcher, ProcessGroup, host_name};
 use trainer::processes::Processes;
@@ -118,8 +119,8 @@ struct Waiting {
 impl Waiting {
     fn begin(launch: &Launch) -> Self {
         let others = launch.size - 1;
-        let noun = if others == 1 { "process" } else { "processes" };
-        note(&format!("waiting for {others} other {noun} at {}:{}", launch.host, launch.port));
+        let others = counted(others, "other process", "other processes");
+        note(&format!("waiting for {others} at {}:{}", launch.host, launch.port));
         let (over, ended) = mpsc::channel();
         let advice = advice(launch.launcher, launch.size);
         thread::spawn(move || {

@@ -11,12 +11,12 @@ use trainer::processes::Processes;
 use super::continuation::Continuation;
 use super::links::Links;
 pub use super::links::links;
-use super::probe::{Probes, describe};
+use super::probe::{Probes, describe, every_steps};
 use super::start;
 use crate::config::RunConfig;
 use crate::console::{Console, answer};
 use crate::failure::{Failure, Result};
-use base::printable;
+use base::{counted, printable};
 use report::percent;
 use simdino::{assemble, exchanges};
 
@@ -44,39 +44,29 @@ pub fn print(
     if run.from.is_none() {
         start::weights(&config.init, &mut learner, &Console::new())?;
     }
+    let unreadable =
+        |error: &data::Error| format!("unreadable: {}: {}", dataset.name(0), error.reason());
     let first = dataset.image(0).map(|image| format!("{} x {}", image.width(), image.height()));
     let sample = Sample::read(dataset);
     let classes = match dataset.num_classes() {
         0 => "no labels".to_owned(),
-        n => format!("{n} classes (labels are not used for training)"),
+        n => format!("{} (labels are not used for training)", counted(n, "class", "classes")),
     };
     let data_path = config.data.describe();
     let lines = [
         ("run", run.to_string()),
-        ("data", format!("{data_path}: {} images, {classes}", dataset.len())),
-        ("first image", first.unwrap_or_else(|error| format!("unreadable: {error}"))),
+        ("data", format!("{data_path}: {}, {classes}", counted(dataset.len(), "image", "images"))),
+        ("first image", first.unwrap_or_else(|error| unreadable(&error))),
         ("images read", sample.in_words()),
         ("device", torch_ext::device_name(device)),
         ("precision", precision(config)),
         ("repeatable", repeatable(config, device).to_owned()),
         ("parameters", format!("{:.2} M (student)", learner.num_parameters() as f64 / 1e6)),
-        (
-            "steps",
-            format!(
-                "{} with {} images each, {} per epoch, {} in total",
-                plan.last_step, config.train.batch_size, plan.steps_per_epoch, plan.total_steps
-            ),
-        ),
-        ("learning rate", format!("{:e} after scaling", config.learning_rate())),
+        ("steps", steps(config, plan)),
+        ("learning rate", format!("{} after scaling", scientific(config.learning_rate()))),
         ("method", config.method.name().to_owned()),
         ("loss", groups(config)),
-        (
-            "checkpoints",
-            format!(
-                "every {} steps, {} kept",
-                plan.checkpoint_every, config.train.keep_checkpoints
-            ),
-        ),
+        ("checkpoints", checkpoints(config, plan)),
     ];
     let probes = probes.map(|probes| describe(probes, plan)).unwrap_or_default();
     let probes = if probes.is_empty() { vec!["none".to_owned()] } else { probes };
@@ -86,6 +76,27 @@ pub fn print(
     let text = lines.map(|(what, value)| format!("{what:<15}{}\n", printable(&value)));
     answer(&text.collect::<String>())?;
     sample.judge(config.data.max_bad_fraction, &data_path)
+}
+
+/// Number of steps below which the result of a training from random weights depends on the seed
+/// (docs/benchmarks/2026-11-studies.md: 210 steps end at 34 to 64%, and 600 at 77 and 83%).
+const FEW_STEPS: u64 = 500;
+
+fn steps(config: &RunConfig, plan: &Plan) -> String {
+    let images = counted(config.train.batch_size, "image", "images");
+    let few = match config.init.from.is_none() && plan.total_steps < FEW_STEPS {
+        true => "; so few that the result depends on the seed: train longer, or in smaller batches",
+        false => "",
+    };
+    let Plan { last_step, steps_per_epoch, total_steps, .. } = plan;
+    format!(
+        "{last_step} with {images} each, {steps_per_epoch} per epoch, {total_steps} in total{few}"
+    )
+}
+
+fn checkpoints(config: &RunConfig, plan: &Plan) -> String {
+    let kept = config.train.keep_checkpoints;
+    format!("{}, {kept} kept", every_steps(plan.checkpoint_every))
 }
 
 /// The outcome of reading some images, spread over the dataset, as training does.
@@ -143,6 +154,17 @@ impl Sample {
     }
 }
 
+/// Formats a number with up to four significant digits, such as `6.614e-4`.
+fn scientific(value: f64) -> String {
+    let text = format!("{value:.3e}");
+    match text.split_once('e') {
+        Some((digits, power)) if digits.contains('.') => {
+            format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'))
+        }
+        _ => text,
+    }
+}
+
 /// Describes the precision, and that of the networks' matrix products.
 fn precision(config: &RunConfig) -> String {
     let what = match config.train.precision {
@@ -167,9 +189,23 @@ fn repeatable(config: &RunConfig, device: Device) -> &'static str {
 /// Describes the groups that the loss is computed in.
 fn groups(config: &RunConfig) -> String {
     let groups = config.groups().into_iter().map(|(key, groups)| {
-        let plural = if groups == 1 { "" } else { "s" };
-        format!("{groups} group{plural} of {} images ({key})", config.train.batch_size / groups)
+        let images = counted(config.train.batch_size / groups, "image", "images");
+        format!("{} of {images} ({key})", counted(groups, "group", "groups"))
     });
     let groups: Vec<String> = groups.collect();
     if groups.is_empty() { "over the whole batch".into() } else { groups.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_has_as_many_digits_as_one_reads() {
+        for (value, expected) in
+            [(6.614378277661477e-4, "6.614e-4"), (1e-3, "1e-3"), (0.0, "0e0"), (20.0, "2e1")]
+        {
+            assert_eq!(scientific(value), expected);
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Describes the exchanges of a run with several processes, for `--dry-run`.
 
+use base::counted;
 use simdino::exchanges::{Exchange, Moment};
 use simdino::links::{self, Link, OF_CPUS, OF_GPUS, Times, times};
 use tch::Device;
@@ -70,13 +71,12 @@ impl Links {
 }
 
 fn sentence(Exchange { what, calls, bytes, moment }: &Exchange) -> String {
-    let plural = if *calls == 1 { "" } else { "s" };
     let moment = match moment {
         Moment::Beside => ", during the backward pass",
         Moment::Within => "",
         Moment::Host => ", on the CPU",
     };
-    format!("{what}, {} in {calls} message{plural}{moment}", size(*bytes))
+    format!("{what}, {} in {}{moment}", size(*bytes), counted(*calls, "message", "messages"))
 }
 
 /// Formats a number of bytes in the largest decimal unit up to GB that it fills.

@@ -13,6 +13,7 @@ use tch::Device;
 
 use crate::config::RunConfig;
 use crate::failure::{Context, Result};
+use crate::out::folder_for;
 
 /// Number of images in each picture.
 const NUM_IMAGES: usize = 8;
@@ -58,5 +59,7 @@ fn pca_side(model: &ModelConfig) -> u32 {
 /// # Errors
 /// Returns an error if the file cannot be written.
 pub fn save(image: &RgbImage, path: &Path) -> Result<()> {
-    image.save(path).context(|| format!("{}: cannot write the picture", path.display()))
+    let cannot = || format!("{}: cannot write the picture", path.display());
+    folder_for(path).context(cannot)?;
+    image.save(path).context(cannot)
 }

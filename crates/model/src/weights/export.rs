@@ -333,7 +333,11 @@ pub fn loading_lines(folder: &Path, layout: Layout) -> [String; 2] {
     match layout {
         Layout::Dinov2 => [
             "from safetensors.torch import load_file".to_owned(),
-            format!("model.load_state_dict(load_file(\"{folder}/{WEIGHTS}\"))"),
+            // DINOv2's code has no function that reads its arguments from a file.
+            format!(
+                "model.load_state_dict(load_file(\"{folder}/{WEIGHTS}\"))  # model: a \
+                 DinoVisionTransformer with the arguments in config.json"
+            ),
         ],
         Layout::Timm => [
             "import timm".to_owned(),

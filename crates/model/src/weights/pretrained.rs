@@ -215,16 +215,37 @@ fn overridden(model: &ModelConfig, options: &[String]) -> Result<ModelConfig> {
         let Some((key, value)) = option.split_once('=') else {
             return Err(Error::ModelValue(format!("'{option}': expected model.KEY=VALUE")));
         };
-        let key = key.strip_prefix("model.").unwrap_or(key);
-        let replaced = || {
-            let mut section = serde_json::to_value(&overridden)?;
-            section[key] = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-            serde_json::from_value(section)
+        let name = key.strip_prefix("model.").unwrap_or(key);
+        let wrong = |error: &serde_json::Error| Error::ModelValue(wrong_value(name, error));
+        let mut section = serde_json::to_value(&overridden).map_err(|error| wrong(&error))?;
+        let Some(place) = section.get_mut(name) else {
+            return Err(Error::ModelValue(unknown_key(option, name, &section)));
         };
-        overridden =
-            replaced().map_err(|error| Error::ModelValue(format!("model.{key}: {error}")))?;
+        *place = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        overridden = serde_json::from_value(section).map_err(|error| wrong(&error))?;
     }
     Ok(overridden)
+}
+
+/// Describes a key that the network does not have.
+fn unknown_key(option: &str, name: &str, section: &Value) -> String {
+    if name.contains('.') {
+        return format!("'{option}': expected model.KEY=VALUE, a value of the network");
+    }
+    let keys = section.as_object().into_iter().flatten().map(|(key, _)| key.as_str());
+    format!("unknown key 'model.{name}': the keys are {}", keys.collect::<Vec<_>>().join(", "))
+}
+
+/// Describes a value of the wrong type without the words of Rust's types.
+fn wrong_value(name: &str, error: &serde_json::Error) -> String {
+    let mut text = error.to_string();
+    for front in ["invalid type: ", "invalid value: ", "unknown variant "] {
+        text = text.strip_prefix(front).map_or_else(|| text.clone(), |rest| format!("got {rest}"));
+    }
+    for (rust, plain) in [("i64", "an integer"), ("u32", "an integer"), ("f64", "a number")] {
+        text = text.replace(&format!("expected {rust}"), &format!("expected {plain}"));
+    }
+    format!("model.{name}: {}", text.replace('`', "'"))
 }
 
 #[cfg(test)]
@@ -241,6 +262,18 @@ mod tests {
         for wrong in ["qk_norm", "model.qk_norms=true", "model.arch=vit_huge"] {
             let error = overridden(&model, &[wrong.to_owned()]).unwrap_err();
             assert!(matches!(error, Error::ModelValue(_)), "{wrong}: {error}");
+        }
+        for (wrong, expected) in [
+            (
+                "train.epochs=1",
+                "'train.epochs=1': expected model.KEY=VALUE, a value of the network",
+            ),
+            ("foo=1", "unknown key 'model.foo': the keys are arch, "),
+            ("num_heads=many", "model.num_heads: got string \"many\", expected an integer"),
+            ("model.arch=vit_huge", "model.arch: got 'vit_huge', expected one of 'vit_nano', "),
+        ] {
+            let error = overridden(&model, &[wrong.to_owned()]).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 }

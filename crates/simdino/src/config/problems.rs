@@ -60,9 +60,12 @@ pub fn expectation(kind: &Kind) -> String {
         Kind::Numbered(front) => format!("{front}N"),
         Kind::List(inner, Some(len)) => format!("a list of {len} {}", plural(inner)),
         Kind::List(inner, None) => format!("a list of {}", plural(inner)),
-        Kind::Optional(inner) => format!("{} or null", expectation(inner)),
+        Kind::Optional(inner) => match &**inner {
+            Kind::Either(kinds) => either(kinds, Some("null")),
+            inner => format!("{} or null", expectation(inner)),
+        },
         Kind::Section(_) => "a mapping".into(),
-        Kind::Either(kinds) => either(kinds),
+        Kind::Either(kinds) => either(kinds, None),
     }
 }
 
@@ -70,12 +73,13 @@ fn listed(words: &[Word]) -> String {
     words.iter().map(|word| word.word.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn either(kinds: &[Kind]) -> String {
+/// Lists alternatives, and `last` after them.
+fn either(kinds: &[Kind], last: Option<&str>) -> String {
     let parts = kinds.iter().map(|kind| match kind {
         Kind::Words(words) => listed(words),
         kind => expectation(kind),
     });
-    let parts: Vec<String> = parts.collect();
+    let parts: Vec<String> = parts.chain(last.map(str::to_owned)).collect();
     match parts.split_last() {
         Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
         _ => parts.concat(),
@@ -236,7 +240,7 @@ fn unknown_key(root: &Kind, siblings: &BTreeMap<String, Key>, path: &str) -> Str
         Some(nearest) => format!("unknown key '{path}': did you mean '{nearest}'?"),
         None => {
             let keys: Vec<&str> = siblings.keys().map(String::as_str).collect();
-            let place = if section.is_empty() { "the sections" } else { "the keys here" };
+            let place = if section.is_empty() { "the sections and keys" } else { "the keys here" };
             format!("unknown key '{path}': {place} are {}", keys.join(", "))
         }
     }

@@ -203,6 +203,13 @@ impl RunConfig {
         if self.augment.local_crops_number > 0 {
             whole("augment.local_crops_size", self.augment.local_crops_size);
         }
+        // The section has already reported 0.
+        if let Some(resize) = self.probe.resize.filter(|&resize| resize > 0) {
+            let crop = self.model.image_size;
+            check.that("probe.resize", i64::from(resize) >= crop, || {
+                format!("must be at least the crop, model.image_size {crop} (got {resize})")
+            });
+        }
     }
 
     /// Returns the learning rate after warm-up, scaled by the batch size.

@@ -32,7 +32,7 @@ pub struct ProbeConfig {
     /// Temperature of the votes. 0.07 in DINO.
     pub temperature: f64,
     /// Length, in pixels, that the shorter side of images is resized to before the center crop of
-    /// `model.image_size`. If it is absent, 8/7 of that size, rounded up to a multiple of 8: 256 for
+    /// `model.image_size`, and at least that size. If it is absent, 8/7 of that size, rounded up to a multiple of 8: 256 for
     /// 224, as in DINO, and 40 for 32.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub resize: Option<u32>,
@@ -82,8 +82,8 @@ impl Default for LogisticProbeConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RankProbeConfig {
-    /// Number of epochs between two measurements, as `probe.every_epochs`. With `never`, k-NN
-    /// measures them of the images that vote.
+    /// Number of epochs between two measurements, as `probe.every_epochs`. With `never`, the
+    /// k-NN probe measures them on the images of `probe.train_path`.
     pub every_epochs: Option<EveryEpochs>,
     /// Images, whose labels are not used. If it is absent, those of `probe.train_path`; if that is
     /// absent, too, those of `data`.

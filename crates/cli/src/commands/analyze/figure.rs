@@ -1,9 +1,9 @@
 //! Writes charts side by side to one SVG file.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Context, Failure, Result};
+use crate::out::folder_for;
 use report::chart::{Chart, svg_of};
 
 /// Checks that the name of a figure ends in `.svg`, before anything is computed.
@@ -25,8 +25,6 @@ pub fn check_name(path: Option<&PathBuf>) -> Result<()> {
 /// Returns an error if the file cannot be written.
 pub fn write(charts: &[Chart], path: &Path) -> Result<()> {
     let failed = || format!("cannot write {}", path.display());
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).context(failed)?;
-    }
+    folder_for(path).context(failed)?;
     base::write_atomic(path, svg_of(charts).as_bytes()).context(failed)
 }

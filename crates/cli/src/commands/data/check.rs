@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use base::printable;
+use base::{counted, printable};
 use data::DataConfig;
 use data::Dataset;
 use data::check::CheckReport;
@@ -28,7 +28,8 @@ pub struct Args {
     /// Images with a shorter side, in pixels, count as broken
     #[arg(long, default_value_t = DataConfig::default().min_side)]
     min_side: u32,
-    /// Number of channels; images with another number count as broken
+    /// Number of channels; gray images become RGB with 3, and images with another number count as
+    /// broken
     #[arg(long, default_value_t = DataConfig::default().channels)]
     channels: usize,
     /// For images of more than 8 bits: the values that become 0 and 255, for all channels, or given
@@ -73,7 +74,12 @@ pub fn run(args: &Args) -> Result<()> {
         answer(&as_table(Path::new(&args.path), &dataset, &report))?;
     }
     if report.broken.len() == report.images {
-        return Err(Failure::failed(format!("{}: none of the images can be read", args.path)));
+        let first = report.broken.first().map(|image| format!("{}: {}", image.name, image.reason));
+        return Err(Failure::failed(format!(
+            "{}: none of the images can be read; the first is {}",
+            args.path,
+            first.unwrap_or_default()
+        )));
     }
     Ok(())
 }
@@ -127,24 +133,21 @@ fn as_table(path: &Path, dataset: &Dataset, report: &CheckReport) -> String {
     );
     row("broken", broken.to_string());
     dataset.notices().sentences().into_iter().for_each(|sentence| row("note", sentence));
-    let formats = report.formats.iter().map(|(format, count)| format!("{format} {count}"));
-    row("formats", formats.collect::<Vec<_>>().join(", "));
-    for (name, extent) in [("width", report.width), ("height", report.height)] {
-        let (min, median, max) = (extent.min, extent.median, extent.max);
-        row(name, format!("{min} to {max} pixels, median {median}"));
+    if broken < report.images {
+        sizes(report, &mut row);
     }
-    let sides = report.side_histogram.iter();
-    let sides = sides.map(|(low, count)| format!("{low}-{}: {count}", 2 * low - 1));
-    row("shorter side", sides.collect::<Vec<_>>().join(", "));
     row("labels", labels(dataset, report));
-    row("channel mean", list(&report.mean, 3));
-    row("channel std", list(&report.std, 3));
+    if broken < report.images {
+        row("channel mean", list(&report.mean, 3));
+        row("channel std", list(&report.std, 3));
+    }
     if !report.value_percentiles.is_empty() {
         let values = pairs(&report.value_percentiles);
         row("values", format!("{values} (2nd and 98th percentiles, for data.value_range)"));
     }
-    let (superfluous, groups) = (report.superfluous(), report.duplicates.len());
-    row("duplicates", format!("{superfluous} redundant, in {groups} group(s) of identical files"));
+    let groups = counted(report.duplicates.len(), "group", "groups");
+    let superfluous = report.superfluous();
+    row("duplicates", format!("{superfluous} redundant, in {groups} of identical files"));
     for group in report.duplicates.iter().take(MAX_DUPLICATES) {
         let names: Vec<String> = group.iter().map(|&index| dataset.name(index)).collect();
         row("  identical", names.join(", "));
@@ -163,6 +166,19 @@ fn as_table(path: &Path, dataset: &Dataset, report: &CheckReport) -> String {
     text
 }
 
+/// Appends the rows about the formats and sizes of the readable images.
+fn sizes(report: &CheckReport, row: &mut dyn FnMut(&str, String)) {
+    let formats = report.formats.iter().map(|(format, count)| format!("{format}: {count}"));
+    row("formats", formats.collect::<Vec<_>>().join(", "));
+    for (name, extent) in [("width", report.width), ("height", report.height)] {
+        let (min, median, max) = (extent.min, extent.median, extent.max);
+        row(name, format!("{min} to {max} pixels, median {median}"));
+    }
+    let sides = report.side_histogram.iter();
+    let sides = sides.map(|(low, count)| format!("{low}-{}: {count}", 2 * low - 1));
+    row("shorter side", sides.collect::<Vec<_>>().join(", "));
+}
+
 fn labels(dataset: &Dataset, report: &CheckReport) -> String {
     if report.labels.is_empty() {
         return "none".into();
@@ -172,15 +188,16 @@ fn labels(dataset: &Dataset, report: &CheckReport) -> String {
         largest.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         largest.truncate(MAX_CLASSES);
     }
-    let words = |&(label, count): &(u32, usize)| format!("{} {count}", class_name(dataset, label));
+    let words = |&(label, count): &(u32, usize)| format!("{}: {count}", class_name(dataset, label));
     let mut parts: Vec<String> = largest.iter().map(words).collect();
     if report.labels.len() > MAX_CLASSES {
         parts.push(format!("and {} more", report.labels.len() - MAX_CLASSES));
     }
     if report.unlabeled > 0 {
-        parts.push(format!("unlabeled {}", report.unlabeled));
+        parts.push(format!("unlabeled: {}", report.unlabeled));
     }
-    format!("{} classes: {}", report.labels.len(), parts.join(", "))
+    let classes = counted(report.labels.len(), "class", "classes");
+    format!("{classes}; images of each: {}", parts.join(", "))
 }
 
 fn as_json(dataset: &Dataset, report: &CheckReport) -> Value {

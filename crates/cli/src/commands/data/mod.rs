@@ -5,6 +5,7 @@ mod pack;
 
 use std::path::PathBuf;
 
+use base::counted;
 use clap::Subcommand;
 use data::{DataConfig, SourceKind, SyntheticConfig};
 
@@ -80,8 +81,8 @@ fn synth(args: &SynthArgs) -> Result<()> {
     bar.finish_and_clear();
     let (dir, classes) = (args.dir.display(), data::synthetic::class_names().len());
     answer(&format!(
-        "wrote {} images of {classes} classes to {dir}/images and their masks to {dir}/masks; to train \
+        "wrote {} of {classes} classes to {dir}/images and their masks to {dir}/masks; to train \
          on them, give the folder {dir}/images\n",
-        args.count
+        counted(args.count, "image", "images")
     ))
 }

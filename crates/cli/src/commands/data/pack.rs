@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use base::counted;
 use data::DataConfig;
 use data::source::{self, PackOptions};
 use indicatif::HumanBytes;
@@ -58,17 +59,17 @@ pub fn pack(args: &PackArgs) -> Result<()> {
         error => error.into(),
     })?;
     for (name, reason) in &report.skipped {
-        note(&format!("skipped {name}: {reason}"));
+        note(&format!("warning: skipped {name}: {reason}"));
     }
     let earlier = match report.earlier {
         0 => String::new(),
         earlier => format!(", {earlier} of them written earlier"),
     };
     answer(&format!(
-        "{}: {} images in {} shards{earlier}; {} written and read back\n",
+        "{}: {} in {}{earlier}; {} written and read back\n",
         args.out.display(),
-        report.images,
-        report.shards,
+        counted(report.images, "image", "images"),
+        counted(report.shards, "shard", "shards"),
         HumanBytes(report.bytes),
     ))
 }
@@ -85,5 +86,7 @@ pub fn index(args: &IndexArgs) -> Result<()> {
     });
     bar.finish_and_clear();
     let (shards, images) = counts?;
-    answer(&format!("{}: {shards} shards, {images} images indexed\n", args.path.display()))
+    let shards = counted(shards, "shard", "shards");
+    let images = counted(images, "image", "images");
+    answer(&format!("{}: {shards}, {images} indexed\n", args.path.display()))
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use base::counted;
 use model::weights::{PretrainedBackbone, Role};
 use report::percent;
 use serde_json::Value;
@@ -75,7 +76,8 @@ fn training(card: &mut String, source: &Path, weights: &PretrainedBackbone) {
     card.push_str("## Provenance\n\n");
     let _ = writeln!(card, "- converted from `{}`", weights.report.path.display());
     if weights.step > 0 {
-        let _ = writeln!(card, "- trained for {} steps", weights.step);
+        let steps = counted(weights.step, "step", "steps");
+        let _ = writeln!(card, "- trained for {steps}");
     }
     let environment = read_json::<Value>(&source.join("env.json")).unwrap_or_default();
     for (key, words) in [

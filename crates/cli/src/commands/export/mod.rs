@@ -57,6 +57,15 @@ impl To {
             Self::Hf => Layout::HuggingFace,
         }
     }
+
+    /// Returns the library's own spelling of its name.
+    fn title(self) -> &'static str {
+        match self {
+            Self::Dinov2 => "DINOv2",
+            Self::Timm => "timm",
+            Self::Hf => "transformers",
+        }
+    }
 }
 
 /// Returns a warning if the library interpolates the positional embedding differently: with the
@@ -101,8 +110,12 @@ pub fn run(args: &Args) -> Result<()> {
     let card = card::write(&args.weights, &weights, role, &lines);
     let path = args.out.join("README.md");
     std::fs::write(&path, card).context(|| format!("{}: cannot write the file", path.display()))?;
-    let mut text =
-        format!("{}: wrote {} tensors for {}\n", args.out.display(), tensors.len(), layout.name());
+    let mut text = format!(
+        "{}: wrote {} tensors for {}\n",
+        args.out.display(),
+        tensors.len(),
+        args.to.title()
+    );
     if args.check {
         let back = verify(&args.out, &backbone)?;
         if back.difference > 0.0 {

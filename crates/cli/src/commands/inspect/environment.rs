@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use base::counted;
 use serde_json::{Value, json};
 use simdino::self_check::{self, Outcome};
 use tch::{Cuda, Device};
@@ -23,9 +24,10 @@ pub fn inspect(check: bool) -> Result<(Findings, bool)> {
     let mut text = format!(
         "simdino       {version}\nlibtorch      {libtorch}\nCUDA          {}\n\
          NCCL          {}\n\
-         CPU           {cores} cores, {threads} threads for tensor operations\n",
+         cores         {cores}, with {} for tensor operations\n",
         cuda.as_deref().unwrap_or("not in this libtorch"),
         if nccl { "in this build" } else { "not in this build: no training on several GPUs" },
+        counted(threads, "thread", "threads"),
     );
     let devices = devices();
     let mut described = Vec::new();

@@ -4,8 +4,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use base::printable;
+use base::{counted, printable};
 use data::DataConfig;
+use data::source::is_image;
 use model::weights::{
     FileFormat, NetworkInFile, Role, TensorFile, find, infer, is_index, networks,
 };
@@ -14,10 +15,13 @@ use trainer::files::read_json;
 use trainer::metrics::read_jsonl;
 
 use super::findings::Findings;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 
 /// Extensions of weight files.
 const WEIGHT_FILES: [&str; 5] = ["safetensors", "pth", "pt", "bin", "ckpt"];
+
+/// Extensions of lists and shards of images.
+const IMAGE_FILES: [&str; 8] = ["txt", "csv", "tsv", "jsonl", "tar", "gz", "tgz", "parquet"];
 
 /// Finds out what `path` is, and describes its contents.
 ///
@@ -56,7 +60,7 @@ fn weights(path: &Path) -> Result<Findings> {
     let numbers: usize = file.tensors().map(|(_, info)| count(info.shape)).sum();
     let mut text = String::new();
     row(&mut text, "weights", path.display());
-    row(&mut text, "format", format_name(file.format()));
+    row(&mut text, "file format", format_name(file.format()));
     row(&mut text, "tensors", file.tensors().count());
     row(&mut text, "elements", grouped(numbers));
     let networks = networks(&file);
@@ -65,7 +69,9 @@ fn weights(path: &Path) -> Result<Findings> {
         found.push(describe(&file, network, &mut text));
     }
     for (key, value) in file.entries() {
-        row(&mut text, key, value);
+        if let Some(value) = readable(value) {
+            row(&mut text, key, value);
+        }
     }
     let mut tensors = Vec::new();
     for (name, info) in file.tensors() {
@@ -82,6 +88,23 @@ fn weights(path: &Path) -> Result<Findings> {
         "tensors": tensors,
     });
     Ok(Findings { text, json })
+}
+
+/// Formats a value of the metadata, which may be JSON, without quotes and braces. Returns `None` if it
+/// is empty.
+fn readable(value: &str) -> Option<String> {
+    match serde_json::from_str(value) {
+        Ok(Value::Object(entries)) => {
+            let entries = entries.iter().filter(|(_, value)| !value.is_null());
+            let entries = entries.map(|(key, value)| format!("{key} {}", plain(value)));
+            Some(entries.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
+        }
+        Ok(Value::Array(items)) => {
+            let items: Vec<String> = items.iter().map(plain).collect();
+            (!items.is_empty()).then(|| items.join(", "))
+        }
+        _ => Some(value.to_owned()),
+    }
 }
 
 fn format_name(format: FileFormat) -> &'static str {
@@ -101,11 +124,11 @@ fn describe(file: &TensorFile, network: &NetworkInFile, text: &mut String) -> Va
             let model = &inferred.model;
             let head = if network.has_head() { ", with a projection head" } else { "" };
             let words = format!(
-                "{place}: {}, patch size {}, image size {}, {} register tokens{head}, {} keys",
+                "{place}: {}, patch size {}, image size {}, {}{head}, {} keys",
                 crate::commands::import::name(model.arch),
                 model.patch_size,
                 model.image_size,
-                model.num_register_tokens,
+                counted(model.num_register_tokens, "register token", "register tokens"),
                 network.style.name()
             );
             row(text, "network", words);
@@ -148,13 +171,19 @@ fn checkpoint(path: &Path) -> Result<Findings> {
     let mut files = Vec::new();
     for file in files_of(path)? {
         let (name, bytes) = (name_of(&file), fs::metadata(&file)?.len());
-        let mut line = format!("  {name:<24} {:>8.1} MB", bytes as f64 / 1e6);
+        let (size, unit) = if bytes < 100_000 { (1e3, "kB") } else { (1e6, "MB") };
+        let mut line = format!("  {name:<24} {:>8.1} {unit}", bytes as f64 / size);
         let mut entry = json!({"name": name, "bytes": bytes});
         if name.ends_with(".safetensors") {
             let file = TensorFile::open(&file)?;
             let sizes = file.tensors().map(|(_, info)| info.shape.iter().product::<i64>() as usize);
             let (count, numbers) = (file.tensors().count(), sizes.sum::<usize>());
-            let _ = write!(line, "  {count} tensors, {} elements", grouped(numbers));
+            let _ = write!(
+                line,
+                "  {}, {} elements",
+                counted(count, "tensor", "tensors"),
+                grouped(numbers)
+            );
             entry["tensors"] = count.into();
             entry["numbers"] = numbers.into();
         }
@@ -216,6 +245,16 @@ fn listed(names: &[String]) -> String {
 }
 
 fn source(path: &Path) -> Result<Findings> {
+    let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
+    if path.is_file() && !is_image(path) && !IMAGE_FILES.contains(&end.to_lowercase().as_str()) {
+        return Err(Failure::failed(format!(
+            "{}: inspect does not read this kind of file: it takes weights (.{}), files of images \
+             (.{}), and folders of images, runs, and checkpoints",
+            path.display(),
+            WEIGHT_FILES.join(", ."),
+            IMAGE_FILES.join(", .")
+        )));
+    }
     let path_text = path.display().to_string();
     let dataset = data::open(&DataConfig { path: Some(path_text), ..DataConfig::default() })?;
     let fingerprint = dataset.fingerprint();
@@ -286,6 +325,25 @@ mod tests {
         assert_eq!(findings.json["numbers"], 12);
         assert_eq!(findings.json["tensors"][0]["shape"], json!([3, 4]));
         assert!(findings.text.contains("role            teacher"), "{}", findings.text);
+    }
+
+    #[test]
+    fn metadata_is_shown_without_the_signs_of_json() {
+        let model = r#"{"arch":"vit_nano","heads":3,"layer_scale":null}"#;
+        assert_eq!(readable(model).as_deref(), Some("arch vit_nano, heads 3"));
+        assert_eq!(readable("[0.5,0.25]").as_deref(), Some("0.5, 0.25"));
+        assert_eq!((readable("[]"), readable("teacher")), (None, Some("teacher".to_owned())));
+    }
+
+    #[test]
+    fn what_inspect_takes_is_said_about_another_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.npy");
+        fs::write(&path, "x").unwrap();
+        let failure = inspect(&path).err().unwrap();
+        let said = failure.lines().concat();
+        assert!(said.contains("f.npy: ") && said.contains(".safetensors, .pth"), "{said}");
+        assert!(said.contains(".parquet") && failure.code() == 1, "{said}");
     }
 
     #[test]

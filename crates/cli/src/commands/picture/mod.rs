@@ -8,6 +8,7 @@ mod video;
 
 use std::path::{Path, PathBuf};
 
+use base::counted;
 use clap::Subcommand;
 use data::decode::PixelFormat;
 use data::source::{List, is_image};
@@ -91,10 +92,10 @@ fn crops(args: &CropsArgs) -> Result<()> {
     let sheet = crop_sheet(&dataset, &rows, &augment, run.seed)?;
     save(&sheet, &args.out)?;
     answer(&format!(
-        "{}: {} rows; from left to right: the image, 2 global crops of {} pixels, {} local crops \
+        "{}: {}; from left to right: the image, 2 global crops of {} pixels, {} local crops \
          of {}\n",
         args.out.display(),
-        rows.len(),
+        counted(rows.len(), "row", "rows"),
         augment.global_crops_size,
         augment.local_crops_number,
         augment.local_crops_size,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use base::counted;
 use clap::ValueEnum;
 use eval::pictures::{
     AttentionOptions, AttentionView, PatchExtractor, PatchKeys, PcaOptions, PcaView, Row,
@@ -85,8 +86,9 @@ enum Attention {
 /// Returns an error if weights or images cannot be read or the picture cannot be written.
 pub fn pca(args: &PcaArgs) -> Result<()> {
     png(&args.out)?;
-    if args.threshold.is_some_and(|threshold| !(0.0..1.0).contains(&threshold)) {
-        return Err(Failure::usage("--threshold: must be at least 0 and below 1"));
+    if let Some(got) = args.threshold.filter(|threshold| !(0.0..1.0).contains(threshold)) {
+        let sentence = format!("--threshold: must be at least 0 and below 1 (got {got})");
+        return Err(Failure::usage(sentence));
     }
     sheet(&args.images, &args.networks, &args.out, &mut |subject, seen| {
         let mut options = PcaOptions::new(subject.weights.normalize.clone());
@@ -129,6 +131,11 @@ impl From<Patches> for PcaView {
 /// Same as for [`pca`].
 pub fn attention(args: &AttentionArgs) -> Result<()> {
     png(&args.out)?;
+    let mass = args.mass;
+    if !(mass > 0.0 && mass <= 1.0) {
+        let sentence = format!("--mass: must be greater than 0 and at most 1 (got {mass})");
+        return Err(Failure::usage(sentence));
+    }
     sheet(&args.images, &args.networks, &args.out, &mut |subject, seen| {
         let mut options = AttentionOptions::new(subject.weights.normalize.clone());
         (options.device, options.mass) = (subject.device, args.mass);
@@ -163,7 +170,7 @@ fn sheet(
         rows.extend(draw(subject, &seen)?);
         words.push(format!("{} at {} pixels", subject.label, seen.side));
         if words.len() == 1 {
-            words.insert(0, format!("{} images", seen.len()));
+            words.insert(0, counted(seen.len(), "image", "images"));
         }
         Ok(())
     })?;

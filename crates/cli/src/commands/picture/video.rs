@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use base::counted;
 use data::decode::{PixelFormat, decode_as};
 use eval::pictures::{Row, animated_webp, as_high_as_a_cell, lay_out, with_objects};
 use eval::retrieval::images_in;
@@ -16,6 +17,7 @@ use super::networks::{Networks, Subject};
 use super::out::{has_extension, save_sheet};
 use crate::console::{answer, progress};
 use crate::failure::{Context, Failure, Result};
+use crate::out::folder_for;
 
 /// The label for ignored pixels in the annotations of DAVIS 2017. If no other label occurs, it is
 /// the object, as in DAVIS 2016.
@@ -79,7 +81,8 @@ pub fn run(args: &VideoArgs) -> Result<()> {
     } else {
         save_sheet(&rows, &args.out)?;
     }
-    answer(&format!("{}: {count} of {} frames\n", args.out.display(), files.len()))
+    let frames = counted(files.len(), "frame", "frames");
+    answer(&format!("{}: {count} of {frames}\n", args.out.display()))
 }
 
 /// Reads the objects of the first frame. A single label is an object even if it is [`VOID`].
@@ -138,8 +141,9 @@ fn animate(rows: &[Row], args: &VideoArgs) -> Result<()> {
     };
     let frames: Vec<RgbImage> = (0..count).map(frame).collect();
     let file = animated_webp(&frames, 1000 / args.fps)?;
-    std::fs::write(&args.out, file)
-        .context(|| format!("{}: cannot write the picture", args.out.display()))
+    let cannot = || format!("{}: cannot write the picture", args.out.display());
+    folder_for(&args.out).context(cannot)?;
+    std::fs::write(&args.out, file).context(cannot)
 }
 
 fn frame(file: &Path) -> Result<RgbImage> {

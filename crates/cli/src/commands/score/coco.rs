@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use base::counted;
 use clap::ValueEnum;
 use score::coco::{self, Detections, GroundTruth, Kind, Options, Summary};
 use serde_json::json;
@@ -11,7 +12,7 @@ use serde_json::json;
 use crate::console::answer;
 use crate::failure::Result;
 
-use super::words::{counted, percent};
+use super::words::percent;
 
 /// Arguments of `simdino score coco`.
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use base::counted;
 use score::coco::{Detections, GroundTruth};
 use score::corloc;
 use serde_json::json;
@@ -9,7 +10,7 @@ use serde_json::json;
 use crate::console::answer;
 use crate::failure::Result;
 
-use super::words::{counted, percent};
+use super::words::percent;
 
 /// Arguments of `simdino score corloc`.
 #[derive(Debug, clap::Args)]

@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use base::counted;
 use score::davis::{Options, Report, Statistics, score};
 use serde_json::json;
 
 use crate::console::answer;
 use crate::failure::{Context, Failure, Result};
 
-use super::words::{counted, percent};
+use super::words::percent;
 
 /// Arguments of `simdino score davis`.
 #[derive(Debug, clap::Args)]

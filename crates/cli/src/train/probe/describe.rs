@@ -1,5 +1,6 @@
 //! Describes the probes of a run in words.
 
+use base::counted;
 use trainer::config::EveryEpochs;
 use trainer::plan::Plan;
 
@@ -10,7 +11,7 @@ use super::suite::{Probes, TEST, TRAIN};
 pub fn describe(probes: &Probes, plan: &Plan) -> Vec<String> {
     let images = |number: usize| {
         let images = &probes.images[number];
-        format!("{} images in {}", images.set.len(), images.path)
+        format!("{} in {}", counted(images.set.len(), "image", "images"), images.path)
     };
     let config = &probes.config;
     let mut lines = Vec::new();
@@ -38,9 +39,10 @@ pub fn describe(probes: &Probes, plan: &Plan) -> Vec<String> {
         line(config.every_epochs, format!("effective rank and dimension of {}", images(TRAIN)));
     }
     if let Some(segmentation) = &probes.segmentation {
+        let images = |number| counted(number, "image", "images");
         let [train, test] = segmentation
             .data()
-            .map(|data| format!("{} images in {}", count(&data), data.set.path().display()));
+            .map(|data| format!("{} in {}", images(count(&data)), data.set.path().display()));
         let side = segmentation.config.side;
         let what =
             format!("segmentation at {side} pixels, tested on {test}, with neighbors from {train}");
@@ -52,17 +54,22 @@ pub fn describe(probes: &Probes, plan: &Plan) -> Vec<String> {
 /// Maximum number of steps that are listed one by one.
 const LISTED: usize = 6;
 
+/// Returns `every step`, or words such as `every 5 steps`.
+pub fn every_steps(steps: u64) -> String {
+    match steps {
+        1 => "every step".to_owned(),
+        steps => format!("every {steps} steps"),
+    }
+}
+
 /// Describes the steps at which a probe measures.
 fn when(plan: &Plan, every: Option<EveryEpochs>) -> String {
     let last = plan.last_step;
     let steps: Vec<u64> = (0..=last).filter(|&step| plan.probe_due(every, step)).collect();
     match every {
         Some(EveryEpochs::Number(epochs)) if steps.len() > LISTED => {
-            let every = match plan.steps_between(epochs) {
-                1 => "step".to_owned(),
-                steps => format!("{steps} steps"),
-            };
-            format!("at step 0, every {every}, and at step {last} ({} times)", steps.len())
+            let every = every_steps(plan.steps_between(epochs));
+            format!("at step 0, {every}, and at step {last} ({} times)", steps.len())
         }
         _ => {
             let steps: Vec<String> = steps.iter().map(u64::to_string).collect();

@@ -6,6 +6,6 @@ mod open;
 mod segment;
 mod suite;
 
-pub use describe::describe;
+pub use describe::{describe, every_steps};
 pub use open::{Opened, open};
 pub use suite::Probes;
