@@ -17,7 +17,11 @@ const MOST: i64 = 16 << 20;
 
 /// Returns this process's share of `count` items. Shares are contiguous, in the order of the ranks.
 pub(crate) fn share(count: usize, processes: &dyn Collective) -> Range<usize> {
-    let (rank, size) = (processes.rank(), processes.size());
+    share_of(count, (processes.rank(), processes.size()))
+}
+
+/// Returns the [`share`] of process `rank` of `size`.
+pub(crate) fn share_of(count: usize, (rank, size): (usize, usize)) -> Range<usize> {
     rank * count / size..(rank + 1) * count / size
 }
 

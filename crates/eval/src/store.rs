@@ -14,6 +14,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result, unwritten};
 use crate::features::{ExtractOptions, FeaturePrecision, FeatureSet, to_input};
+use crate::gather::share_of;
 use crate::subset::{SUBSET_VERSION, evenly_spaced};
 
 mod feature;
@@ -153,11 +154,11 @@ impl FeatureStore {
         dataset: &Arc<Dataset>,
         options: &ExtractOptions,
         wanted: &BTreeSet<ImageFeature>,
-        (rank, size): (usize, usize),
+        process: (usize, usize),
     ) -> Result<()> {
         let mut parts = self.parts(network, dataset, options, wanted)?;
         let count = parts.len();
-        let own = &mut parts[rank * count / size..(rank + 1) * count / size];
+        let own = &mut parts[share_of(count, process)];
         let job = Extraction { network: network.backbone, dataset, options, wanted };
         job.complete(own, &mut |_, _| ())
     }

@@ -1,11 +1,15 @@
 //! Tests of patch features that are kept on disk.
 #![allow(clippy::unwrap_used)] // test helpers
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eval::segmentation::{DenseExtractor, Layers, MapStore};
+use data::dense::{DenseOptions, DenseSet, LabelRules};
+use eval::segmentation::{DenseData, DenseExtractor, DenseNetwork, Layers, MapStore, fill_maps};
+use eval::{FeaturePrecision, Frozen};
+use image::{GrayImage, Rgb, RgbImage};
+use model::normalize::Normalize;
 use tch::{Device, Kind, Tensor};
 
 /// Extracts the mean color of each patch of 4 x 4 pixels, and counts images.
@@ -86,4 +90,64 @@ fn damaged_files_cost_only_their_maps() {
     assert_eq!(network.images.get(), 9);
     assert_eq!(open().maps(&images, LAST, false).unwrap(), expected);
     assert_eq!(network.images.get(), 9, "the file was written anew");
+}
+
+#[test]
+fn maps_that_cannot_be_written_are_still_returned() {
+    let folder = tempfile::tempdir().unwrap();
+    let (network, images) = (Counting::default(), images(70, 8));
+    let store = MapStore::open(&network, "a fp32", folder.path()).unwrap();
+    let place = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    fs::remove_dir(&place).unwrap();
+    fs::write(&place, "in the way").unwrap();
+    let expected = network.maps(&images, LAST, false).unwrap();
+    assert_eq!(store.maps(&images, LAST, false).unwrap(), expected);
+    let why = store.failure().unwrap();
+    assert!(why.contains("maps-"), "{why}");
+    assert_eq!(store.maps(&images, LAST, false).unwrap(), expected);
+}
+
+/// Notes the sum of the pixels of each image.
+#[derive(Default)]
+struct Seen(RefCell<Vec<String>>);
+
+impl DenseExtractor for Seen {
+    fn maps(&self, images: &Tensor, layers: Layers, class: bool) -> eval::Result<Tensor> {
+        assert_eq!(images.size()[2..], [16, 16]);
+        self.0.borrow_mut().push(format!("{:.4}", images.sum(Kind::Double).double_value(&[])));
+        Counting::default().maps(images, layers, class)
+    }
+
+    fn patch_size(&self) -> u32 {
+        4
+    }
+}
+
+#[test]
+fn each_process_extracts_its_share_of_the_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let [pictures, labels] = ["images", "labels"].map(|name| folder.path().join(name));
+    [&pictures, &labels].into_iter().for_each(|folder| fs::create_dir(folder).unwrap());
+    for i in 0..5_u8 {
+        RgbImage::from_pixel(20, 18, Rgb([40 * i, 9, 9]))
+            .save(pictures.join(format!("{i}.png")))
+            .unwrap();
+        GrayImage::new(20, 18).save(labels.join(format!("{i}.png"))).unwrap();
+    }
+    let options = DenseOptions::new(LabelRules::numbered(2, &[255]).unwrap());
+    let set = DenseSet::open(&pictures, &labels, options).unwrap();
+    let normalize = Normalize { mean: vec![0.5; 3], std: vec![0.25; 3] };
+    let (device, precision) = (Device::Cpu, FeaturePrecision::Fp32);
+    let data = DenseData { set: &set, limit: None, workers: Some(1) };
+    let of = |process| {
+        let seen = Seen::default();
+        let extractor: &dyn DenseExtractor = &seen;
+        let frozen = Frozen { network: extractor, normalize: &normalize, device, precision };
+        let network = DenseNetwork { frozen, layers: LAST, class_token: false };
+        fill_maps(&network, &data, 16, process).unwrap();
+        seen.0.into_inner()
+    };
+    let (all, first, second) = (of((0, 1)), of((0, 2)), of((1, 2)));
+    assert_eq!((all.len(), first.len(), second.len()), (5, 2, 3));
+    assert_eq!([first, second].concat(), all);
 }

@@ -206,7 +206,7 @@ fn copydays_is_listed() {
 }
 
 #[test]
-fn pixels_do_not_depend_on_brightness_and_need_no_network() {
+fn pixels_do_not_depend_on_brightness() {
     let folder = tempfile::tempdir().unwrap();
     let draw = |name: &str, color: &dyn Fn(u32, u32) -> [u8; 3]| {
         let path = folder.path().join(name);

@@ -193,17 +193,16 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
     let mut observer =
         RunObserver::open(&dir, start, console, stop.clone(), distributed.launch.rank)?;
     let outcome = trainer::run::run(&job, &mut learner, start, &mut observer, &mut probes);
-    // Either all processes go on to the final results, which they share, or none does.
+    // Processes share the final results, so a signal to one of them counts for all.
     let finished = matches!(outcome, Ok(Outcome::Finished));
     let stopped = finished && distributed.processes.any(stop.is_set())?;
     stop.release();
-    let flushed = observer.finish();
+    let flushed = observer.finish().map_err(Failure::from);
     if let Some(failure) = early_end(outcome?, stopped, &root) {
         return Err(failure);
     }
-    flushed?;
     let steps = start.step..plan.last_step;
-    conclude(session, (&dir, steps), &learner, knn.as_ref(), &mut observer)
+    conclude(session, (&dir, steps), &learner, knn.as_ref(), (&mut observer, flushed))
 }
 
 /// Measures the final network in all processes, and writes the results of a run in the first one.
@@ -213,7 +212,7 @@ fn conclude(
     (dir, steps): (&RunDir, Range<u64>),
     learner: &Learner,
     knn: Option<&KnnTask>,
-    observer: &mut RunObserver,
+    (observer, flushed): (&mut RunObserver, Result<()>),
 ) -> Result<()> {
     let distributed = session.distributed;
     // `eval knn` may have measured the earlier weights while this training extended a run.
@@ -221,9 +220,9 @@ fn conclude(
         true => forget_table(dir.root(), steps),
         false => Ok(()),
     };
-    // The table comes before this error, because all processes share it.
+    // The table comes before these errors, because all processes share it.
     let table = knn.map(|task| final_table(session, learner, task)).transpose()?;
-    forgotten?;
+    flushed.and(forgotten)?;
     match distributed.is_first() {
         true => finish(session, dir, learner, table.as_ref(), observer),
         false => Ok(()),

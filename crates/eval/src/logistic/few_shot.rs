@@ -27,10 +27,13 @@ pub struct FewShotAccuracy {
     pub top1_std: f64,
     /// Mean top-5 accuracy over the tries, 0-1.
     pub top5: f64,
+    /// Number of tries whose regression did not converge.
+    pub stopped: usize,
 }
 
 impl FewShotAccuracy {
-    /// Adds scores to a record, as those of the network or of a baseline.
+    /// Adds scores to a record, as those of the network or of a baseline, and a note if fits did not
+    /// converge.
     pub fn describe(scores: &[Self], baseline: Option<&str>, record: &mut Record) {
         for score in scores {
             for (part, value) in
@@ -41,6 +44,12 @@ impl FewShotAccuracy {
                     Some(of) => record.baseline(of, &name, value),
                     None => record.score(&name, value),
                 }
+            }
+            if score.stopped > 0 {
+                let (stopped, shots) = (score.stopped, score.per_class);
+                record.note(&format!(
+                    "{stopped} of the fits to {shots} images per class stopped early"
+                ));
             }
         }
     }
@@ -69,19 +78,21 @@ pub fn few_shot_logistic(
     config.check()?;
     let (train, test) = comparable(train, test, &mut Vec::new())?;
     let classes = train.labels.iter().max().map_or(0, |&label| i64::from(label) + 1);
-    let (train, test) = (centered_rows(train), centered_rows(test));
+    let test = centered_rows(test);
     let mut scores = Vec::new();
     for &per_class in &config.per_class {
-        let mut tries = Vec::new();
+        let (mut tries, mut stopped) = (Vec::new(), 0);
         for seed in 0..config.tries {
-            let chosen = train.chosen(&subset(&train, per_class, seed as u64))?;
+            // Only these are prepared, because a copy of all images in double precision is large.
+            let chosen = centered_rows(train.chosen(&subset(&train, per_class, seed as u64))?);
             let labels = chosen.label_tensor();
             let model = fit_without_bias(&chosen.features, &labels, classes, FEW_SHOT_C, device)?;
+            stopped += usize::from(!model.converged);
             tries.push(Accuracy::of(&model, &test, classes, device));
         }
         let MeanStd { mean: top1, std: top1_std } = MeanStd::of(tries.iter().map(|a| a.top1));
         let top5 = MeanStd::of(tries.iter().map(|a| a.top5)).mean;
-        scores.push(FewShotAccuracy { per_class, top1, top1_std, top5 });
+        scores.push(FewShotAccuracy { per_class, top1, top1_std, top5, stopped });
     }
     Ok(scores)
 }

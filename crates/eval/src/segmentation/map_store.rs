@@ -10,17 +10,24 @@ use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use super::features::{DenseExtractor, Layers};
-use crate::error::{Error, Result, unwritten};
+use crate::error::{Error, Result, unreadable, unwritten};
 use crate::store::short;
 
 /// Number of maps per file. An interrupted extraction loses the work on at most this many images.
 const PER_FILE: usize = 64;
 
+/// Identifies the computation of a network. Its details may change with every release, so it
+/// contains the version. Between releases, increment the last number with any change to them, or to
+/// the order in which random weights are drawn.
+const COMPUTATION: &str = concat!(env!("CARGO_PKG_VERSION"), "/1");
+
 /// A network whose patch features are kept in a folder.
 ///
 /// Maps are looked up by the content of the normalized image and by everything else that determines
 /// them, so that all protocols share those of equal images. Several processes may use a folder at
-/// the same time. Maps take `4 D h w` bytes per image.
+/// the same time. Maps take `4 D h w` bytes per image, and those of another version of this crate
+/// are not used. If maps cannot be written, they are computed each time, and [`Self::failure`] says
+/// why.
 #[derive(Debug)]
 pub struct MapStore<'a, N> {
     network: &'a N,
@@ -32,11 +39,14 @@ pub struct MapStore<'a, N> {
 
 #[derive(Debug, Default)]
 struct Kept {
-    files: Vec<TensorFile>,
+    /// Closed files, because there may be thousands of them.
+    files: Vec<PathBuf>,
     /// The file of each map on disk, by the name of the map.
     places: HashMap<String, usize>,
     /// Maps `[D, h, w]` that are not written yet.
     new: BTreeMap<String, Tensor>,
+    /// Why maps are no longer kept.
+    failure: Option<String>,
 }
 
 impl<'a, N: DenseExtractor> MapStore<'a, N> {
@@ -46,18 +56,22 @@ impl<'a, N: DenseExtractor> MapStore<'a, N> {
     /// # Errors
     /// Returns an error if the folder cannot be created or listed.
     pub fn open(network: &'a N, identity: &str, folder: &Path) -> Result<Self> {
-        let folder = folder.join(format!("maps-{}", short(Sha256::new_with_prefix(identity))));
+        let identity = format!("{identity} {COMPUTATION}");
+        let folder = folder.join(format!("maps-{}", short(Sha256::new_with_prefix(&identity))));
         fs::create_dir_all(&folder).map_err(unwritten(&folder))?;
         let mut kept = Kept::default();
-        for entry in fs::read_dir(&folder).map_err(unwritten(&folder))? {
-            let path = entry.map_err(unwritten(&folder))?.path();
-            if path.extension().is_some_and(|extension| extension == "safetensors")
-                && let Ok(file) = TensorFile::open(&path)
-            {
-                kept.add(file);
+        for entry in fs::read_dir(&folder).map_err(unreadable(&folder))? {
+            let path = entry.map_err(unreadable(&folder))?.path();
+            if path.extension().is_none_or(|extension| extension != "safetensors") {
+                continue;
+            }
+            match TensorFile::open(&path) {
+                Ok(file) => kept.add(&file),
+                Err(error @ model::Error::Io { .. }) => return Err(Error::Tensors(error)),
+                Err(_) => {} // a damaged file
             }
         }
-        let (identity, kept) = (identity.to_owned(), RefCell::new(kept));
+        let kept = RefCell::new(kept);
         Ok(Self { network, identity, folder, kept })
     }
 }
@@ -77,8 +91,27 @@ impl<N> MapStore<'_, N> {
         let tensors: Vec<(String, Tensor)> = std::mem::take(&mut kept.new).into_iter().collect();
         let about = BTreeMap::from([("network".to_owned(), self.identity.clone())]);
         model::weights::write_safetensors(&path, &tensors, &about).map_err(Error::Tensors)?;
-        kept.add(TensorFile::open(&path).map_err(Error::Tensors)?);
+        kept.add(&TensorFile::open(&path).map_err(Error::Tensors)?);
         Ok(())
+    }
+
+    /// Returns why maps are no longer kept; `None` if they are.
+    pub fn failure(&self) -> Option<String> {
+        self.kept.borrow().failure.clone()
+    }
+
+    /// Keeps a map, unless an earlier one could not be written.
+    fn keep(&self, name: &str, map: &Tensor) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.failure.is_some() {
+            return;
+        }
+        kept.new.insert(name.to_owned(), map.shallow_clone());
+        let full = kept.new.len() >= PER_FILE;
+        drop(kept);
+        if let Some(error) = full.then(|| self.flush().err()).flatten() {
+            self.kept.borrow_mut().failure = Some(base::error_chain(&error));
+        }
     }
 
     /// Returns the number of maps that are on disk.
@@ -97,16 +130,16 @@ impl<N> MapStore<'_, N> {
         if let Some(map) = kept.new.get(name) {
             return Some(map.shallow_clone());
         }
-        let file = kept.files.get(*kept.places.get(name)?)?;
+        let file = TensorFile::open(kept.files.get(*kept.places.get(name)?)?).ok()?;
         file.read(name).ok().filter(|map| map.kind() == Kind::Float && map.dim() == 3)
     }
 }
 
 impl Kept {
-    fn add(&mut self, file: TensorFile) {
+    fn add(&mut self, file: &TensorFile) {
         let place = self.files.len();
         self.places.extend(file.tensors().map(|(name, _)| (name.to_owned(), place)));
-        self.files.push(file);
+        self.files.push(file.path().to_owned());
     }
 }
 
@@ -122,11 +155,8 @@ impl<N: DenseExtractor> DenseExtractor for MapStore<'_, N> {
             let new = new.f_to_device(Device::Cpu)?;
             for (row, &i) in (0..).zip(&missing) {
                 let map = new.get(row).copy();
-                self.kept.borrow_mut().new.insert(names[i as usize].clone(), map.shallow_clone());
+                self.keep(&names[i as usize], &map);
                 found[i as usize] = Some(map);
-            }
-            if self.kept.borrow().new.len() >= PER_FILE {
-                self.flush()?;
             }
         }
         let maps: Vec<Tensor> = found.into_iter().flatten().collect();

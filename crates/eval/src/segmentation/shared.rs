@@ -9,7 +9,7 @@ use super::evaluate::{DenseData, Evaluated, MaskSize, ReadSet, Segmenter, counts
 use super::features::{DenseNetwork, resized};
 use super::patches::PatchLabels;
 use crate::error::Result;
-use crate::gather::{agreed, broken, numbers, rows, share};
+use crate::gather::{agreed, broken, numbers, rows, share, share_of};
 
 /// Patches read from the training images.
 #[derive(Default)]
@@ -100,8 +100,8 @@ pub fn evaluate_shared(
 }
 
 /// Computes the features of the share of process `rank` of `size` of the images, resized to squares
-/// of `side` pixels, so that a network that keeps them, such as a
-/// [`MapStore`](super::MapStore), does. Images that cannot be read are left out.
+/// of `side` pixels. The network is one that keeps them, a [`MapStore`](super::MapStore). Images
+/// that cannot be read are left out.
 ///
 /// # Errors
 /// Returns an error if the network fails.
@@ -109,10 +109,10 @@ pub fn fill_maps(
     network: &DenseNetwork<'_>,
     data: &DenseData<'_>,
     side: u32,
-    (rank, size): (usize, usize),
+    process: (usize, usize),
 ) -> Result<()> {
     let (side, all) = (network.whole_patches(side), data.indices());
-    let own = &all[rank * all.len() / size..(rank + 1) * all.len() / size];
+    let own = &all[share_of(all.len(), process)];
     let make = |_, sample: DenseSample| resized(&sample.image, side, side);
     data.each_readable(own, make, |_, image| network.maps(&network.input(&[&image])?).map(|_| ()))?;
     Ok(())

@@ -88,7 +88,7 @@ impl AllArgs {
         if self.dense.given() {
             self.dense.check()?;
         }
-        self.check_paths()?;
+        self.check()?;
         Ok(chosen)
     }
 }

@@ -85,6 +85,9 @@ pub struct DepthArgs {
     /// Seed of all random choices
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Whether this is part of `eval all`, where options have other names.
+    #[arg(skip)]
+    of_all: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -112,7 +115,7 @@ struct Sets {
 }
 
 impl DepthArgs {
-    /// Returns the arguments for the published settings. `folders` are the training images and their
+    /// Returns the arguments of `eval all` for the published settings. `folders` are the training images and their
     /// depth maps, then the test images and theirs.
     pub fn of(networks: Networks, [images, depth, test_images, test_depth]: [PathBuf; 4]) -> Self {
         Self {
@@ -136,12 +139,14 @@ impl DepthArgs {
             max_test: None,
             skip_untrained: false,
             seed: 0,
+            of_all: true,
         }
     }
 
     /// Opens both sets in the pixel format of the network, and prints what is left out.
     fn sets(&self, opened: &Opened) -> Result<Sets> {
-        self.crop.map_or(Ok(()), |crop| whole_patches("--crop", crop, &opened.weights.model))?;
+        let option = if self.of_all { "--dense-crop" } else { "--crop" };
+        self.crop.map_or(Ok(()), |crop| whole_patches(option, crop, &opened.weights.model))?;
         let set = |images: &Path, maps: &Path, list: &Option<PathBuf>| {
             let mut options = DepthOptions::new(self.divisor)?;
             options.list.clone_from(list);

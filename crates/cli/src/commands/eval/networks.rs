@@ -86,6 +86,23 @@ impl Networks {
         Ok(Opened { path, weights, fingerprint, device, precision })
     }
 
+    /// Opens all networks, one after the other. If there are several, those that cannot be opened are
+    /// left out; the evaluation itself names them.
+    ///
+    /// # Errors
+    /// Returns an error if the only network cannot be opened.
+    pub fn each(&self, visit: &mut dyn FnMut(&Path, &Opened) -> Result<()>) -> Result<()> {
+        let paths = self.paths()?;
+        for path in &paths {
+            match self.open(path) {
+                Ok(opened) => visit(path, &opened)?,
+                Err(failure) if paths.len() == 1 => return Err(failure),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the folder for the results of the network at `path`, if there is one.
     pub fn folder_of_results(&self, path: &Path) -> Option<PathBuf> {
         self.out.clone().or_else(|| run_of(path))

@@ -57,7 +57,28 @@ pub fn measure_each(
     measure: &mut dyn FnMut(&Opened) -> Result<Measured>,
 ) -> Result<Outcome> {
     let paths = networks.paths()?;
-    // Check the files of results before measuring, which may take hours.
+    check_folders(networks)?;
+    let (mut measured, mut failed) = (Vec::new(), Vec::new());
+    for path in &paths {
+        match measure_one(networks, path, measure) {
+            Ok(result) => measured.push(result),
+            Err(failure) if paths.len() == 1 => return Err(failure),
+            Err(failure) => {
+                let lines = failure.lines().join("; ");
+                note(&format!("warning: skipped {}: {lines}", path.display()));
+                failed.push(path.display().to_string());
+            }
+        }
+    }
+    Ok(Outcome { measured, failed, json: networks.json })
+}
+
+/// Checks the folders and files of results, before anything is measured, which may take hours.
+///
+/// # Errors
+/// Returns an error if results cannot be read or written.
+pub fn check_folders(networks: &Networks) -> Result<()> {
+    let paths = networks.paths()?;
     for folder in paths.iter().filter_map(|path| networks.folder_of_results(path)) {
         if folder.is_file() {
             let folder = folder.display();
@@ -72,19 +93,7 @@ pub fn measure_each(
             ))
         })?;
     }
-    let (mut measured, mut failed) = (Vec::new(), Vec::new());
-    for path in &paths {
-        match measure_one(networks, path, measure) {
-            Ok(result) => measured.push(result),
-            Err(failure) if paths.len() == 1 => return Err(failure),
-            Err(failure) => {
-                let lines = failure.lines().join("; ");
-                note(&format!("warning: skipped {}: {lines}", path.display()));
-                failed.push(path.display().to_string());
-            }
-        }
-    }
-    Ok(Outcome { measured, failed, json: networks.json })
+    Ok(())
 }
 
 fn measure_one(

@@ -10,6 +10,7 @@ use crate::failure::{Failure, Result};
 use crate::train::distributed::DistributedContext;
 
 use super::networks::{Networks, launch};
+use super::outcome::check_folders;
 use super::subject::Subject;
 
 /// Computes the features that are not kept yet in all processes of torchrun, if it has started
@@ -34,9 +35,10 @@ pub fn extract(
 /// Joins the processes of torchrun; `None` if there is only one.
 ///
 /// # Errors
-/// Returns an error if the others cannot be reached.
+/// Returns an error if the others cannot be reached, or results cannot be written.
 pub fn joined(networks: &Networks) -> Result<Option<DistributedContext>> {
     let Some(launch) = launch()? else { return Ok(None) };
+    check_folders(networks)?;
     let mut config = RunConfig::default();
     config.run.device = networks.device;
     Ok(Some(DistributedContext::join(&config, launch, config.run.timeout_s)?))

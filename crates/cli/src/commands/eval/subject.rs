@@ -31,6 +31,10 @@ pub fn warn_same_images() {
     );
 }
 
+/// What to do if several processes have no folder to share features in.
+pub const NO_FOLDER: &str = "--features FOLDER: several processes need a folder for features, on a \
+                             disk that all of them share";
+
 /// The class token of the last block.
 pub const LAST: ImageFeature = ImageFeature::Cls(1);
 
@@ -182,27 +186,21 @@ impl Subject {
         share: (usize, usize),
         workers: usize,
     ) -> Result<()> {
-        for path in self.networks.paths()? {
-            let opened = self.networks.open(&path)?;
-            let folder = self.embedding.folder(&path).ok_or_else(|| {
-                Failure::usage(
-                    "--features FOLDER: several processes need a folder for features, on a disk \
-                     that all of them share",
-                )
-            })?;
+        self.networks.each(&mut |path, opened| {
+            let folder = self.embedding.folder(path).ok_or_else(|| Failure::usage(NO_FOLDER))?;
             let store = FeatureStore::in_folder(folder);
             let random = if untrained { Some(opened.untrained()?) } else { None };
-            let mut extract = self.extract_options(&opened)?;
+            let mut extract = self.extract_options(opened)?;
             extract.workers = Some(workers);
-            for (set, limit) in self.sets(&opened)?.iter().zip(self.limits()) {
+            for (set, limit) in self.sets(opened)?.iter().zip(self.limits()) {
                 extract.limit = limit;
                 store.fill(opened.network(), set, &extract, wanted, share)?;
                 if let Some(random) = &random {
                     store.fill(random.network(), set, &extract, wanted, share)?;
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Returns the maximum numbers of images of the train and test sets.

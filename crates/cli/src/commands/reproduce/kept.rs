@@ -38,6 +38,16 @@ pub struct Kept {
 /// The version of simdino. Results of another version are not used.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Returns a command without the precision if it is fp32, which was not stated before it had
+/// another default on a GPU.
+fn plain(command: &[String]) -> Vec<&str> {
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    match words.windows(2).position(|pair| pair == ["--precision", "fp32"]) {
+        Some(place) => [&words[..place], &words[place + 2..]].concat(),
+        None => words,
+    }
+}
+
 impl Kept {
     /// Reads the file in `folder`; empty if there is no such file.
     ///
@@ -75,7 +85,7 @@ impl Kept {
     /// data are assumed to be unchanged.
     pub fn find(&self, command: &[String], fingerprint: &str) -> Option<&Finished> {
         self.finished.iter().find(|one| {
-            one.command == command
+            plain(&one.command) == plain(command)
                 && one.fingerprint == fingerprint
                 && one.record.version == VERSION
         })

@@ -3,8 +3,11 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::value_parser;
+
 use crate::commands::eval::dense::{DenseImages, DenseSubject, KeptMaps};
 use crate::commands::eval::networks::Networks;
+use crate::commands::eval::numbers::positive;
 use crate::commands::eval::subject::Embedding;
 use crate::failure::{Failure, Result};
 
@@ -24,7 +27,7 @@ pub struct AllArgs {
     #[command(flatten)]
     pub dense: DenseImages,
     /// Iterations of linear segmentation; its recipe has 40,000
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u64).range(1..))]
     pub segment_iterations: u64,
     /// Side of the images for segmentation and depth, in pixels; by default that of each protocol
     #[arg(long, value_name = "N")]
@@ -104,7 +107,7 @@ pub struct Depth {
     #[arg(long, default_value_t = 10.0, value_name = "N", requires = "depth_images")]
     pub max_depth: f64,
     /// Iterations of the depth head, of 4 images; its recipe has 38,400 of 16
-    #[arg(long, default_value_t = 100, value_name = "N", requires = "depth_images")]
+    #[arg(long, default_value_t = 100, value_name = "N", requires = "depth_images", value_parser = value_parser!(u64).range(1..))]
     pub depth_iterations: u64,
 }
 
@@ -130,34 +133,39 @@ impl AllArgs {
         )
     }
 
-    /// Checks that the images of all protocols but those of labeled images exist, before anything
-    /// is measured.
+    /// Checks numbers, and that the images and the ground truth of all protocols but those of labeled
+    /// images exist, before anything is measured.
     ///
     /// # Errors
-    /// Returns an error that names the first option whose path does not exist.
-    pub fn check_paths(&self) -> Result<()> {
+    /// Returns an error that names the first option whose value is out of range, or whose path does
+    /// not exist.
+    pub fn check(&self) -> Result<()> {
+        positive("--depth-divisor", &[self.other.depth.depth_divisor])?;
+        positive("--max-depth", &[self.other.depth.max_depth])?;
         let other = &self.other;
         let depth = &other.depth;
         let given = [
-            ("--object-images", &other.object_images),
-            ("--ground-truth", &other.ground_truth),
-            ("--frames", &other.frames),
-            ("--truth", &other.truth),
-            ("--retrieval-images", &other.retrieval_images),
-            ("--retrieval-truth", &other.retrieval_truth),
-            ("--copydays", &other.copydays),
-            ("--depth-images", &depth.depth_images),
-            ("--depth-maps", &depth.depth_maps),
-            ("--depth-test-images", &depth.depth_test_images),
-            ("--depth-test-maps", &depth.depth_test_maps),
+            ("maskcut", "--object-images", &other.object_images),
+            ("maskcut", "--ground-truth", &other.ground_truth),
+            ("video", "--frames", &other.frames),
+            ("video", "--truth", &other.truth),
+            ("retrieval", "--retrieval-images", &other.retrieval_images),
+            ("retrieval", "--retrieval-truth", &other.retrieval_truth),
+            ("copy", "--copydays", &other.copydays),
+            ("depth", "--depth-images", &depth.depth_images),
+            ("depth", "--depth-maps", &depth.depth_maps),
+            ("depth", "--depth-test-images", &depth.depth_test_images),
+            ("depth", "--depth-test-maps", &depth.depth_test_maps),
         ];
-        let given = given.into_iter().map(|(option, path)| (option, path.as_ref()));
-        for (option, path) in given.chain(self.dense.folders()) {
+        let given = given.into_iter().map(|(name, option, path)| (name, option, path.as_ref()));
+        let dense = self.dense.folders().map(|(option, path)| ("", option, path));
+        for (protocol, option, path) in given.chain(dense) {
             // A folder may be in a tar file, whose content is not known here.
             let exists = |path: &PathBuf| {
                 path.exists() || path.ancestors().skip(1).any(|parent| parent.is_file())
             };
-            if let Some(path) = path.filter(|path| !exists(path)) {
+            let is_left_out = self.without.iter().any(|name| name == protocol);
+            if let Some(path) = path.filter(|path| !is_left_out && !exists(path)) {
                 let path = path.display();
                 return Err(Failure::failed(format!("{option} {path}: does not exist")));
             }

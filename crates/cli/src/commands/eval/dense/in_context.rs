@@ -35,7 +35,7 @@ pub struct InContextArgs {
     memory: NonZeroUsize,
     /// Fill the memory from this many passes over random views of the images to learn from; 0 = one
     /// pass over whole images
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "features")]
     augmented_passes: u64,
     /// Count ignored pixels as class 0 in the memory, as the public code of Hummingbird does
     #[arg(long)]
@@ -56,10 +56,10 @@ impl InContextArgs {
 pub fn run(args: &InContextArgs) -> Result<Outcome> {
     at_least_one("--k", &[args.k])?;
     positive("--temperature", &[args.temperature])?;
+    let mut sheet = Sheet::new(args.subject.picture.as_deref())?;
     if !shared::extract(&args.subject, &args.maps, InContextConfig::default().side)? {
         return Ok(Outcome::of_another_process());
     }
-    let mut sheet = Sheet::new(args.subject.picture.as_deref())?;
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened, &mut sheet))
 }
 
@@ -81,6 +81,7 @@ pub fn measure(args: &InContextArgs, opened: &Opened, sheet: &mut Sheet) -> Resu
     let own = subject.network(opened, &meter, last);
     config.side = own.whole_patches(config.side);
     let trained = measured(own, &train, &test, &config, (subject, Some(&meter)))?;
+    kept.finish();
     let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
     let untrained = backbone.as_ref().map(|untrained| {
         let kept = args.maps.extractor(opened, untrained.network())?;

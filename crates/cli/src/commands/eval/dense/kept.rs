@@ -9,14 +9,13 @@ use tch::Tensor;
 
 use crate::commands::eval::networks::Opened;
 use crate::console::note;
-use crate::failure::{Context, Result};
+use crate::failure::{Context, Failure, Result};
 
-/// Options of protocols that train nothing on patch features, so that computing them takes most of
-/// the time.
+/// The folder of patch features, for protocols that spend most of their time on computing them.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct KeptMaps {
-    /// Folder that keeps the patch features of all images for the next evaluation, 1.2 MB per image
-    /// with ViT-S/16 and 448 pixels
+    /// Folder that keeps the patch features of all images for the next evaluation: 1.2 MB per image
+    /// with ViT-S/16 and 448 pixels, and as much again for the same network untrained
     #[arg(long, value_name = "FOLDER")]
     pub features: Option<PathBuf>,
 }
@@ -39,7 +38,7 @@ impl KeptMaps {
             .context(|| format!("--features {}", folder.display()))?;
         if !store.is_empty() {
             let count = store.len();
-            note(&format!("{}: has the patch features of {count} images", folder.display()));
+            note(&format!("{}: {count} maps of patch features are kept", folder.display()));
         }
         Ok(Extractor::Kept(Box::new(store)))
     }
@@ -49,11 +48,21 @@ impl Extractor<'_> {
     /// Writes the features that are not written yet.
     ///
     /// # Errors
-    /// Returns an error if a file cannot be written.
+    /// Returns an error if features could not be written.
     pub fn flush(&self) -> Result<()> {
-        match self {
-            Self::Plain(_) => Ok(()),
-            Self::Kept(store) => Ok(store.flush()?),
+        let Self::Kept(store) = self else { return Ok(()) };
+        match store.failure() {
+            Some(failure) => Err(Failure::failed(failure)),
+            None => Ok(store.flush()?),
+        }
+    }
+
+    /// [`Self::flush`] at the end of a measurement, which is worth more than the features: an error
+    /// is a warning.
+    pub fn finish(&self) {
+        if let Err(failure) = self.flush() {
+            let why = failure.lines().join("; ");
+            note(&format!("warning: patch features are not kept: {why}"));
         }
     }
 

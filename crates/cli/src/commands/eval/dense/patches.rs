@@ -76,10 +76,10 @@ impl PatchArgs {
 pub fn run(args: &PatchArgs) -> Result<Outcome> {
     at_least_one("--k", &args.k)?;
     positive("--c", &args.c)?;
+    let mut sheet = Sheet::new(args.subject.picture.as_deref())?;
     if !shared::extract(&args.subject, &args.maps, PatchConfig::default().side)? {
         return Ok(Outcome::of_another_process());
     }
-    let mut sheet = Sheet::new(args.subject.picture.as_deref())?;
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened, &mut sheet))
 }
 
@@ -94,6 +94,7 @@ pub fn measure(args: &PatchArgs, opened: &Opened, sheet: &mut Sheet) -> Result<M
     let config = config(args, own);
     let [train, test] = subject.data(&sets);
     let trained = measured(own, &train, &test, &config, (args, Some(&meter)))?;
+    kept.finish();
     let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
     let untrained = backbone.as_ref().map(|untrained| {
         let kept = args.maps.extractor(opened, untrained.network())?;

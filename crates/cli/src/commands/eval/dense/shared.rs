@@ -4,6 +4,7 @@
 use eval::segmentation::{Layers, fill_maps};
 
 use crate::commands::eval::shared::joined;
+use crate::commands::eval::subject::NO_FOLDER;
 use crate::failure::{Failure, Result};
 
 use super::kept::KeptMaps;
@@ -33,25 +34,21 @@ fn fill(
     workers: usize,
 ) -> Result<()> {
     if maps.features.is_none() {
-        return Err(Failure::usage(
-            "--features FOLDER: several processes need a folder for features, on a disk that all of \
-             them share",
-        ));
+        return Err(Failure::usage(NO_FOLDER));
     }
-    for path in subject.networks.paths()? {
-        let opened = subject.networks.open(&path)?;
+    subject.networks.each(&mut |_, opened| {
         let untrained = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
-        let sets = subject.sets(&opened)?;
+        let sets = subject.sets(opened)?;
         let untrained = untrained.iter().map(|untrained| untrained.network());
         for network in std::iter::once(opened.network()).chain(untrained) {
-            let kept = maps.extractor(&opened, network)?;
-            let network = subject.network(&opened, &kept, Layers::Last(1));
+            let kept = maps.extractor(opened, network)?;
+            let network = subject.network(opened, &kept, Layers::Last(1));
             for mut data in subject.data(&sets) {
                 data.workers = Some(workers);
                 fill_maps(&network, &data, side, share)?;
             }
             kept.flush()?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
