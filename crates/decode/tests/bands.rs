@@ -73,7 +73,8 @@ fn another_number_of_channels_is_named() {
     ] {
         let error = decode_as(&file(&format!("{name}.tif")), &pixels(wanted, &[])).unwrap_err();
         assert!(matches!(error, Error::Channels { .. }), "{name}: {error:?}");
-        let text = format!("tiff image with {found} channels (expected {wanted})");
+        let found = if found == 1 { "1 channel".to_owned() } else { format!("{found} channels") };
+        let text = format!("tiff image with {found} (expected {wanted})");
         assert_eq!(error.to_string(), text, "{name}");
     }
 }

@@ -116,7 +116,7 @@ fn colors_are_refused_where_there_are_none() {
         let Err(Error::Augment(augment::Error::Config { key: found, problem })) = refused else {
             panic!("{key} passed")
         };
-        assert!(found == key && problem.contains("5 channels"), "{found}: {problem}");
+        assert!(found == key && problem.contains("3 channels (got 5)"), "{found}: {problem}");
     }
 }
 
