@@ -29,7 +29,7 @@ fn eval<'a>(protocol: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 fn segmentation_is_measured_and_kept() {
     let bench = bench();
     let classes = ["--classes", "2"];
-    let short: &[&str] = &["--iterations", "30", "--batch", "2", "--picture", "seen.png"];
+    let short: &[&str] = &["--iterations", "30", "--batch", "2", "--picture", "new/seen.png"];
     let record = last_record(&bench.ok(&eval("segment", &[&classes, short].concat())));
     assert!(record["metrics"]["miou"].as_f64().unwrap() > 0.5, "{record}");
     assert!(record["baselines"]["untrained"]["miou"].is_number(), "{record}");
@@ -40,7 +40,7 @@ fn segmentation_is_measured_and_kept() {
     assert_eq!(record["settings"]["labels"], "2 classes from 0, [255] ignored");
     // Images of 48 x 40 are drawn as 288 x 240, above the rows of the truth, the network, and the
     // same network untrained.
-    let sheet = image::open(bench.path("seen.png")).unwrap();
+    let sheet = image::open(bench.path("new/seen.png")).unwrap();
     assert_eq!((sheet.width(), sheet.height()), (2 * 292 + 4, 244 + 3 * (22 + 244) + 4));
     // The head is trained only once, and the second record replaces the first.
     let again = bench.run(&eval("segment", &[&classes, short].concat()));
@@ -126,8 +126,8 @@ fn what_cannot_be_measured_is_said() {
         let option_and_value = format!("{option}={value}");
         fails(2, &eval(protocol, &["--classes", "2", &option_and_value]), option);
     }
-    let picture = ["--classes", "2", "--picture", "nowhere/a.png"];
-    fails(2, &eval("in-context", &picture), "--picture nowhere/a.png");
+    let picture = ["--classes", "2", "--picture", "/proc/nowhere/a.png"];
+    fails(2, &eval("in-context", &picture), "--picture /proc/nowhere/a.png");
     let usage = bench.run(&eval("in-context", &["--preset", "camvid", "--ignore", "3"]));
     assert!(usage.status.code() == Some(2) && stderr(&usage).contains("--ignore"));
     fs::write(bench.path("none.txt"), "\n").unwrap();

@@ -23,17 +23,11 @@ impl Sheet {
     /// Returns an error that names the file if its folder is not writable.
     pub fn new(file: Option<&Path>) -> Result<Self> {
         if let Some(file) = file {
-            let folder = file.parent().unwrap_or(Path::new(""));
-            let problem = match folder.as_os_str().is_empty() || folder.is_dir() {
-                true => writable(folder).err().map(|error| error.to_string()),
-                false => Some("there is no such folder".to_owned()),
-            };
-            if let Some(problem) = problem {
+            // Its folder is created if there is none.
+            writable(file.parent().unwrap_or(Path::new(""))).map_err(|error| {
                 let file = file.display();
-                return Err(Failure::usage(format!(
-                    "--picture {file}: cannot be written ({problem})"
-                )));
-            }
+                Failure::usage(format!("--picture {file}: cannot be written ({error})"))
+            })?;
         }
         Ok(Self::default())
     }
