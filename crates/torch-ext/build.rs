@@ -65,6 +65,7 @@ fn compiler(include: &Path, cuda: bool) -> cc::Build {
         .pic(true)
         .warnings(true)
         .opt_level(1) // only glue: libtorch does the work
+        .debug(false) // of libtorch's headers: 60 MB in each program and test that is linked
         .flag("-std=c++17")
         .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={}", cxx11_abi()));
     // libtorch comes without Gloo's headers; cpp/gloo declares the little that its own need.
