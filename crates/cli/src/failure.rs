@@ -73,6 +73,19 @@ impl<E: Error + 'static> From<E> for Failure {
             }
             _ => {}
         }
+        match any.downcast_ref::<protocols::Error>() {
+            // Settings are named like the options that set them.
+            Some(protocols::Error::Setting { name, problem }) => {
+                return Self::usage(format!("--{}: {problem}", name.replace('_', "-")));
+            }
+            Some(protocols::Error::Labels { set, .. }) => {
+                return Self::failed(format!("--{set} {}", error_chain(&error)));
+            }
+            Some(protocols::Error::Features { .. }) => {
+                return Self::failed(format!("--features {}", error_chain(&error)));
+            }
+            _ => {}
+        }
         match any.downcast_ref::<eval::Error>() {
             Some(eval::Error::FeatureFormat { .. }) => Self::usage(error.to_string()),
             _ => Self::failed(error_chain(&error)),

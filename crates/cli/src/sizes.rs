@@ -5,15 +5,12 @@ use std::path::Path;
 use augment::EvalTransform;
 use clap::value_parser;
 use model::ModelConfig;
+use protocols::labeled::LabeledImages;
 use simdino::assemble::probe_transform;
 
 use crate::config;
 use crate::failure::{Failure, Result};
 use crate::weights::run_of;
-
-/// Side of the center crop in the published protocols of DINO and DINOv2, which follows a resize to
-/// 256. It does not depend on the image size that the positional embedding was made for.
-const CROP: i64 = 224;
 
 /// Image sizes on the command line.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -29,6 +26,11 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// Returns whether a size was given.
+    pub fn given(&self) -> bool {
+        self.resize.is_some() || self.crop.is_some()
+    }
+
     /// Returns the transform for an evaluation of `model`, whose weights are at `weights`. Sizes
     /// that were not given are those of the run's probe, or of the published protocols.
     ///
@@ -36,7 +38,8 @@ impl Sizes {
     /// Returns an error if the crop does not consist of whole patches, or exceeds a given resize.
     pub fn transform(&self, weights: &Path, model: &ModelConfig) -> Result<EvalTransform> {
         let probe = probe_of_run(weights);
-        let usual = probe.map_or_else(|| crop(model), |probe| probe.crop);
+        let published = LabeledImages::published_transform(model);
+        let usual = probe.map_or(published.crop, |probe| probe.crop);
         let crop = self.crop.unwrap_or(usual);
         whole_patches("--crop", crop, model)?;
         let resize = match (self.resize, probe) {
@@ -81,13 +84,6 @@ pub fn whole_patches(option: &str, crop: u32, model: &ModelConfig) -> Result<()>
 pub fn words(transform: EvalTransform) -> String {
     let EvalTransform { resize, crop } = transform;
     format!("shorter side resized to {resize} pixels, center crop of {crop}")
-}
-
-/// Returns the default crop: the image size of the network, but at most [`CROP`] (or a single patch
-/// if that is larger), rounded down to whole patches.
-fn crop(model: &ModelConfig) -> u32 {
-    let side = model.image_size.min(CROP.max(model.patch_size));
-    u32::try_from(side / model.patch_size * model.patch_size).unwrap_or(u32::MAX)
 }
 
 /// Returns the transform of the probe of the run that `weights` belong to, if they belong to one.

@@ -1,6 +1,8 @@
 //! Opens a backbone from a weight file or a run, and prints the assumptions made about it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use model::weights::{ImportPolicy, LoadOptions, PretrainedBackbone};
 use tch::Device;
@@ -14,16 +16,26 @@ use crate::failure::Result;
 /// # Errors
 /// Same as for [`simdino::weights::open`].
 pub fn open(path: &Path, prefix: Option<&str>, device: Device) -> Result<PretrainedBackbone> {
-    let policy = ImportPolicy { prefix: prefix.map(str::to_owned), ..ImportPolicy::default() };
-    let options = LoadOptions { policy, ..LoadOptions::default() };
-    let weights = simdino::weights::open(path, &options, device)?;
+    let weights = read(path, prefix, device)?;
     say_assumed(&weights);
     Ok(weights)
 }
 
-/// Prints what had to be assumed about the network because no file states it.
+/// [`open`] without printing.
+///
+/// # Errors
+/// Same as for [`open`].
+pub fn read(path: &Path, prefix: Option<&str>, device: Device) -> Result<PretrainedBackbone> {
+    let policy = ImportPolicy { prefix: prefix.map(str::to_owned), ..ImportPolicy::default() };
+    let options = LoadOptions { policy, ..LoadOptions::default() };
+    Ok(simdino::weights::open(path, &options, device)?)
+}
+
+/// Prints what had to be assumed about the network because no file states it, once per file.
 pub fn say_assumed(weights: &PretrainedBackbone) {
-    if !weights.assumed.is_empty() {
+    static SAID: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !weights.assumed.is_empty() && said.insert(weights.report.path.clone()) {
         let (path, what) = (weights.report.path.display(), weights.assumed.join("; "));
         note(&format!("{path} does not specify everything; assumed: {what}"));
     }

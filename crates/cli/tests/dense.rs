@@ -167,7 +167,7 @@ fn images_of_one_place_are_ranked() {
     let small = [&["eval", "retrieval"], &common[..], &args[..4], &["--max-side", "4"]].concat();
     fs::write(bench.path("gnd.json"), truth).unwrap();
     let message = bench.fails(2, &small);
-    assert!(message.contains("--max-side 4: must be at least 8 pixels"), "{message}");
+    assert!(message.contains("--max-side: must be at least 8 pixels"), "{message}");
     fs::write(bench.path("gnd.json"), truth).unwrap();
     fs::copy(folder.join("1.png"), folder.join("1.jpg")).unwrap();
     let message = bench.fails(1, &[["eval", "retrieval"].as_slice(), &common, args].concat());

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use augment::EvalTransform;
-use data::SourceKind;
-use data::{CacheKind, DataConfig, Dataset};
+use data::decode::PixelFormat;
+use data::{CacheKind, DataConfig, Dataset, SourceKind};
 use model::normalize::Normalize;
+use model::weights::PretrainedBackbone;
 use serde::Serialize;
 use tch::Device;
 use torch_ext::{Collective, SingleProcess};
@@ -126,6 +127,13 @@ impl KnnOptions {
             precision: FeaturePrecision::default(),
         }
     }
+}
+
+/// Returns the config for reading the images of `path` in the pixel format of this network.
+pub fn data_config(pretrained: &PretrainedBackbone, path: &str) -> DataConfig {
+    let channels = usize::try_from(pretrained.model.in_channels).unwrap_or_default();
+    let pixels = PixelFormat { channels, value_range: pretrained.value_range.clone() };
+    DataConfig { path: Some(path.to_owned()), ..DataConfig::default() }.with_pixels(pixels)
 }
 
 /// Opens a set of labeled images. Of `data`, the settings for pixels, threads, and limits apply;

@@ -53,5 +53,5 @@ pub use files::{FeatureFormat, read_feature_set, read_features, write_features};
 pub use frozen::Frozen;
 pub use image_set::{ImageSet, check_labels, pixels_shared};
 pub use knn::{KnnConfig, KnnResult, KnnScore, knn, knn_shared};
-pub use knn_task::{KnnOptions, KnnTable, KnnTask, open_labeled};
+pub use knn_task::{KnnOptions, KnnTable, KnnTask, data_config, open_labeled};
 pub use subset::SUBSET_VERSION;

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use data::DataConfig;
-use data::decode::PixelFormat;
 use model::weights::{self, LoadOptions, PretrainedBackbone, Role};
 use tch::Device;
 
@@ -48,11 +46,4 @@ pub fn open(path: &Path, options: &LoadOptions, device: Device) -> Result<Pretra
     let file = find(path, options.policy.role)?;
     trainer::checkpoint::verify_file(&file)?;
     Ok(PretrainedBackbone::open_with(&file, options, device)?)
-}
-
-/// Returns the config for reading the images of `path` for this network.
-pub fn data_config(pretrained: &PretrainedBackbone, path: &str) -> DataConfig {
-    let channels = usize::try_from(pretrained.model.in_channels).unwrap_or_default();
-    let pixels = PixelFormat { channels, value_range: pretrained.value_range.clone() };
-    DataConfig { path: Some(path.to_owned()), ..DataConfig::default() }.with_pixels(pixels)
 }

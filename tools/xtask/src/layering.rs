@@ -23,6 +23,7 @@ const RESERVED: [(&str, &[&str]); 8] = [
             "simdino-model",
             "simdino-objectives",
             "simdino-eval",
+            "simdino-protocols",
             "simdino-trainer",
             "simdino",
             PROGRAM,

@@ -13,7 +13,6 @@ use crate::failure::{Failure, Result};
 use crate::sizes::{Sizes, words};
 use crate::weights;
 use simdino::device::{self, DeviceSpec};
-use simdino::weights::data_config;
 
 /// Arguments of `simdino embed`.
 #[derive(Debug, clap::Args)]
@@ -73,7 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
     let device = device::resolve(args.device)?;
     let weights = weights::open(&args.weights, args.prefix.as_deref(), device)?;
     let transform = args.sizes.transform(&args.weights, &weights.model)?;
-    let dataset = Arc::new(data::open(&data_config(&weights, &args.data))?);
+    let dataset = Arc::new(data::open(&eval::data_config(&weights, &args.data))?);
     dataset.notices().sentences_about(&args.data).iter().for_each(|text| note(text));
     let mut options = ExtractOptions::new(transform, weights.normalize.clone());
     (options.device, options.precision) = (device, args.precision);

@@ -8,14 +8,17 @@ use std::time::Instant;
 
 use eval::record::Record;
 use eval::store::ImageFeature;
+use protocols::Subject;
+use protocols::labeled::{Knn, LabeledProtocol, LabeledTask, Linear, Logistic};
 use serde_json::json;
 
 use crate::console::note;
 use crate::failure::{Failure, Result};
+use crate::sizes::whole_patches;
 
-use super::networks::Opened;
+use super::labeled::LabeledArgs;
 use super::outcome::{Measured, Outcome, keep, measure_each, table};
-use super::subject::{LAST, Subject, Task};
+use super::terminal::Terminal;
 use super::{knn, linear, logistic};
 pub use args::AllArgs;
 use others::{OTHERS, Other};
@@ -25,35 +28,34 @@ struct Labeled {
     name: &'static str,
     /// Features that the protocol needs. A network may have too few blocks for them.
     wanted: fn() -> BTreeSet<ImageFeature>,
-    measure: fn(&Task<'_>, &AllArgs) -> Result<Measured>,
+    measure: fn(&LabeledTask<'_>, &AllArgs) -> Result<Measured>,
 }
 
 /// The protocols on labeled images, which share features; the cheapest comes first.
 const LABELED: [Labeled; 3] = [
     Labeled {
-        name: "knn",
-        wanted: || BTreeSet::from([LAST]),
-        measure: |task, _| knn::measure(&knn::KnnOptions::default(), task),
+        name: Knn::NAME,
+        wanted: || Knn::default().features(),
+        measure: |task, args| knn::measure(&Knn::default(), &args.networks, task),
     },
     Labeled {
-        name: "logistic",
-        wanted: || BTreeSet::from([LAST]),
-        measure: |task, _| logistic::measure(&logistic::LogisticOptions::default(), task),
+        name: Logistic::NAME,
+        wanted: || Logistic::default().features(),
+        measure: |task, _| logistic::measure(&Logistic::default(), task),
     },
     Labeled {
-        name: "linear",
-        wanted: || linear::wanted(&linear::LinearOptions::default()),
-        measure: |task, all| {
-            let mut published = linear::LinearOptions::default();
-            published.skip_untrained = all.skip_untrained;
-            linear::measure(&published, task)
+        name: Linear::NAME,
+        wanted: || Linear::default().features(),
+        measure: |task, args| {
+            let skip_untrained = args.skip_untrained;
+            linear::measure(&Linear { skip_untrained, ..Linear::default() }, task)
         },
     },
 ];
 
 /// The protocols to run.
 struct Chosen {
-    subject: Option<Subject>,
+    images: Option<LabeledArgs>,
     labeled: Vec<&'static Labeled>,
     others: Vec<&'static Other>,
 }
@@ -68,13 +70,13 @@ impl AllArgs {
             )));
         }
         let wanted = |name: &str| !self.without.iter().any(|without| without == name);
-        let subject = self.train.clone().zip(self.test.clone()).map(|(train, test)| {
+        let images = self.train.clone().zip(self.test.clone()).map(|(train, test)| {
             let (networks, embedding) = (self.networks.clone(), self.embedding.clone());
-            Subject::new(networks, embedding, [train, test], self.limits())
+            LabeledArgs::new(networks, embedding, [train, test], self.limits())
         });
-        let labeled = LABELED.iter().filter(|one| subject.is_some() && wanted(one.name)).collect();
+        let labeled = LABELED.iter().filter(|one| images.is_some() && wanted(one.name)).collect();
         let others = OTHERS.iter().filter(|one| (one.given)(self) && wanted(one.name)).collect();
-        let chosen = Chosen { subject, labeled, others };
+        let chosen = Chosen { images, labeled, others };
         if chosen.labeled.is_empty() && chosen.others.is_empty() {
             return Err(Failure::usage(if self.without.is_empty() {
                 "no images given: use --train and --test; --images, --labels, --test-images, and \
@@ -84,6 +86,12 @@ impl AllArgs {
             } else {
                 "--without: no protocol is left to run"
             }));
+        }
+        if chosen.labeled.is_empty() && self.embedding.given() {
+            return Err(Failure::usage(
+                "--resize, --crop, and --batch are for labeled images, which are not measured: \
+                 give --train and --test, or --dense-crop for segmentation and depth",
+            ));
         }
         if self.dense.given() {
             self.dense.check()?;
@@ -95,36 +103,60 @@ impl AllArgs {
 
 /// Measures all networks.
 pub fn run(args: &AllArgs) -> Result<Outcome> {
-    let chosen = args.chosen()?;
-    measure_each(&args.networks, &mut |opened| all(args, &chosen, opened))
+    let (chosen, terminal) = (args.chosen()?, Terminal::default());
+    measure_each(&args.networks, &mut |subject| all(args, &chosen, subject, &terminal))
 }
 
-fn all(args: &AllArgs, chosen: &Chosen, opened: &Opened) -> Result<Measured> {
+fn all(
+    args: &AllArgs,
+    chosen: &Chosen,
+    subject: &Subject,
+    terminal: &Terminal,
+) -> Result<Measured> {
     let mut done = Done::default();
-    if let Some(subject) = chosen.subject.as_ref().filter(|_| !chosen.labeled.is_empty()) {
-        let depth = opened.weights.backbone.depth();
-        let fits = |feature: &ImageFeature| match feature {
-            ImageFeature::Cls(block) => i64::from(*block) <= depth,
-            ImageFeature::MeanPatch => true,
-        };
-        let wanted = chosen.labeled.iter().flat_map(|one| (one.wanted)()).filter(fits).collect();
-        match subject.task(opened, &wanted) {
-            Ok(task) => {
-                for one in &chosen.labeled {
-                    done.put(args, opened, one.name, || (one.measure)(&task, args))?;
-                }
-            }
-            // All protocols on labeled images fail with the same error.
-            Err(failure) => {
-                let names: Vec<&str> = chosen.labeled.iter().map(|one| one.name).collect();
-                done.put(args, opened, &names.join(", "), || Err(failure))?;
-            }
-        }
+    if let Some(images) = chosen.images.as_ref().filter(|_| !chosen.labeled.is_empty()) {
+        labeled(args, (chosen, images), (subject, terminal), &mut done)?;
     }
     for one in &chosen.others {
-        done.put(args, opened, one.name, || (one.measure)(args, opened))?;
+        done.put(args, subject, one.name, || {
+            if let Some(side) = args.dense_crop.filter(|_| one.dense) {
+                whole_patches("--dense-crop", side, &subject.weights.model)?;
+            }
+            Measured::of((one.protocol)(args)?.measure(subject, terminal)?)
+        })?;
     }
     done.measured()
+}
+
+/// Measures the protocols on labeled images.
+fn labeled(
+    args: &AllArgs,
+    (chosen, images): (&Chosen, &LabeledArgs),
+    (subject, terminal): (&Subject, &Terminal),
+    done: &mut Done,
+) -> Result<()> {
+    let depth = subject.weights.backbone.depth();
+    let fits = |feature: &ImageFeature| match feature {
+        ImageFeature::Cls(block) => i64::from(*block) <= depth,
+        ImageFeature::MeanPatch => true,
+    };
+    let wanted = chosen.labeled.iter().flat_map(|one| (one.wanted)()).filter(fits).collect();
+    let images = images.images(subject);
+    let task = images.as_ref().map_err(Clone::clone).and_then(|images| {
+        let task = LabeledTask::open(images, subject, &wanted, terminal);
+        task.map_err(Failure::from)
+    });
+    match task {
+        Ok(task) => chosen
+            .labeled
+            .iter()
+            .try_for_each(|one| done.put(args, subject, one.name, || (one.measure)(&task, args))),
+        // All protocols on labeled images fail with the same error.
+        Err(failure) => {
+            let names: Vec<&str> = chosen.labeled.iter().map(|one| one.name).collect();
+            done.put(args, subject, &names.join(", "), || Err(failure))
+        }
+    }
 }
 
 /// The results of a network so far.
@@ -143,7 +175,7 @@ impl Done {
     fn put(
         &mut self,
         args: &AllArgs,
-        opened: &Opened,
+        subject: &Subject,
         name: &str,
         measure: impl FnOnce() -> Result<Measured>,
     ) -> Result<()> {
@@ -151,7 +183,7 @@ impl Done {
         match measure() {
             Ok(measured) => {
                 note(&format!("{name}: {:.1} s", start.elapsed().as_secs_f64()));
-                if let Some(folder) = args.networks.folder_of_results(&opened.path) {
+                if let Some(folder) = args.networks.folder_of_results(&subject.path) {
                     keep(&folder, &measured.records)?;
                 }
                 self.records.extend(measured.records);

@@ -1,28 +1,28 @@
 //! `simdino eval knn`: weighted k-NN, compared with raw pixels and with the same network untrained.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use eval::baseline::{PixelOptions, pixel_features};
-use eval::{FeatureSet, FewShotScore, KnnConfig, KnnResult, KnnTable, few_shot, knn, results};
+use eval::{FewShotScore, KnnResult, KnnTable, results};
+use protocols::labeled::{Knn, KnnMeasured, LabeledProtocol, LabeledTask};
 use report::percent;
 use serde_json::json;
 
-use crate::console::note;
 use crate::failure::Result;
 use crate::sizes::words;
 
 use super::few_shots::FewShots;
+use super::labeled::LabeledArgs;
+use super::networks::Networks;
 use super::numbers::{at_least_one, positive};
 use super::outcome::{Measured, Outcome, measure_each};
 use super::shared;
-use super::subject::{LAST, Subject, Task};
+use super::terminal::Terminal;
 
 /// Arguments of `simdino eval knn`.
 #[derive(Debug, clap::Args)]
 pub struct KnnArgs {
     #[command(flatten)]
-    subject: Subject,
+    labeled: LabeledArgs,
     #[command(flatten)]
     options: KnnOptions,
 }
@@ -40,9 +40,12 @@ pub struct KnnOptions {
     few: FewShots,
 }
 
-impl Default for KnnOptions {
-    fn default() -> Self {
-        Self { k: vec![20, 10, 100, 200], temperature: 0.07, few: FewShots::default() }
+impl KnnOptions {
+    fn protocol(&self) -> Knn {
+        let mut knn = Knn::default();
+        (knn.config.k, knn.config.temperature) = (self.k.clone(), self.temperature);
+        knn.few = self.few.config();
+        knn
     }
 }
 
@@ -52,49 +55,33 @@ pub fn run(args: &KnnArgs) -> Result<Outcome> {
     at_least_one("--k", k)?;
     positive("--temperature", &[*temperature])?;
     few.check()?;
-    if !shared::extract(&args.subject, &BTreeSet::from([LAST]), true)? {
+    let (knn, terminal) = (args.options.protocol(), Terminal::default());
+    if !shared::extract(&args.labeled, &knn.features(), true)? {
         return Ok(Outcome::of_another_process());
     }
-    measure_each(&args.subject.networks, &mut |opened| {
-        measure(&args.options, &args.subject.task(opened, &BTreeSet::from([LAST]))?)
+    let networks = &args.labeled.networks;
+    measure_each(networks, &mut |subject| {
+        let images = args.labeled.images(subject)?;
+        let task = LabeledTask::open(&images, subject, &knn.features(), &terminal)?;
+        measure(&knn, networks, &task)
     })
 }
 
 /// Measures a network. If this [is about a run](is_about_a_run) that measured no k-NN table at the
 /// end of its training, the table becomes that of the run.
-pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
-    let mut config = KnnConfig { k: options.k.clone(), ..KnnConfig::default() };
-    (config.temperature, config.device) = (options.temperature, task.opened.device);
-    let of = |[train, test]: &[FeatureSet; 2]| knn(train, test, &config);
-    let (trained, untrained) = (task.trained(&[LAST])?, task.untrained(&[LAST])?);
-    let pixels = pixels(task)?;
-    let seen = (task.extract.transform, task.extract.precision);
-    let table = KnnTable::new(of(&trained)?, of(&untrained)?, of(&pixels)?, seen, false);
-    if is_about_a_run(task)? {
-        results::update(&task.opened.path, |results| match results.table_is_of_training() {
+pub fn measure(knn: &Knn, networks: &Networks, task: &LabeledTask<'_>) -> Result<Measured> {
+    let KnnMeasured { table, few, record, .. } = knn.measure(task)?;
+    if is_about_a_run(networks, task)? {
+        results::update(&task.subject.path, |results| match results.table_is_of_training() {
             true => Ok(()),
             false => results.set_table(&table),
         })?;
     }
-    let counts = [table.knn.num_train, table.knn.num_test];
-    let mut record = task.record("knn", counts, table.knn.classes)?;
-    table.describe(&mut record);
-    let mut few = Vec::new();
-    if let Some(subsets) = options.few.config() {
-        options.few.describe(&mut record);
-        let of = |[train, test]: &[FeatureSet; 2]| few_shot(train, test, &config, &subsets);
-        few = of(&trained)?;
-        FewShotScore::describe(&few, None, &mut record);
-        FewShotScore::describe(&of(&untrained)?, Some("untrained"), &mut record);
-        FewShotScore::describe(&of(&pixels)?, Some("pixels"), &mut record);
-    }
-    let fewer = options.few.note(&trained[0]);
-    table.knn.notes.iter().chain(&fewer).for_each(|text| note(text));
     let json = json!({
         "top1": table.knn.top1(),
         "untrained": table.untrained.top1(),
         "pixels": table.pixels.top1(),
-        "step": task.opened.weights.step,
+        "step": task.subject.weights.step,
         "resize": table.resize,
         "crop": table.crop,
         "precision": table.precision,
@@ -108,32 +95,24 @@ pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
 
 /// Returns whether a measurement is about the final network of a run, with all images, and its
 /// results are saved in the folder of the run.
-fn is_about_a_run(task: &Task<'_>) -> Result<bool> {
-    let run = &task.opened.path;
+fn is_about_a_run(networks: &Networks, task: &LabeledTask<'_>) -> Result<bool> {
+    let run = &task.subject.path;
     if !run.join("config.resolved.yaml").is_file()
-        || task.subject.networks.folder_of_results(run).as_ref() != Some(run)
-        || task.subject.limits() != [None, None]
+        || networks.folder_of_results(run).as_ref() != Some(run)
+        || (task.images.max_train, task.images.max_test) != (None, None)
     {
         return Ok(false);
     }
     // A run in progress has no final weights, or, while it is extended, only those of before.
     let newest = trainer::checkpoint::list(&run.join("checkpoints"))?.pop();
-    let later = newest.is_some_and(|(step, _)| step > task.opened.weights.step);
+    let later = newest.is_some_and(|(step, _)| step > task.subject.weights.step);
     Ok(run.join("weights").is_dir() && !later)
 }
 
-fn pixels(task: &Task<'_>) -> Result<[FeatureSet; 2]> {
-    let workers = simdino::weights::data_config(&task.opened.weights, "").workers;
-    let limits = task.subject.limits();
-    let options = PixelOptions { workers, limits, ..PixelOptions::default() };
-    let (train, test) = pixel_features(&task.train, &task.test, &options)?;
-    Ok([train, test])
-}
-
-fn text(task: &Task<'_>, table: &KnnTable) -> String {
+fn text(task: &LabeledTask<'_>, table: &KnnTable) -> String {
     let mut text = format!(
         "{}: {} training images, {} test images, {} classes; {}, {}\n",
-        task.opened.path.display(),
+        task.subject.path.display(),
         table.knn.num_train,
         table.knn.num_test,
         table.knn.classes,

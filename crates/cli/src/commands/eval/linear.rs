@@ -5,25 +5,23 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use clap::ValueEnum;
-use eval::FeatureSet;
-use eval::linear::{EpochLength, FreshImages, HeadInput, LinearConfig, LinearProbe, LinearResult};
-use eval::store::{ImageFeature, Network};
+use eval::linear::{EpochLength, HeadInput, LinearConfig};
+use protocols::labeled::{LabeledProtocol, LabeledTask, Linear, LinearMeasured};
 use serde_json::json;
 
-use crate::console::{note, progress};
 use crate::failure::{Failure, Result};
 
-use super::networks::Opened;
+use super::labeled::LabeledArgs;
 use super::numbers::positive;
 use super::outcome::{Measured, Outcome, measure_each};
 use super::shared;
-use super::subject::{LAST, Subject, Task};
+use super::terminal::Terminal;
 
 /// Arguments of `simdino eval linear`.
 #[derive(Debug, clap::Args)]
 pub struct LinearArgs {
     #[command(flatten)]
-    subject: Subject,
+    labeled: LabeledArgs,
     #[command(flatten)]
     options: LinearOptions,
 }
@@ -55,7 +53,7 @@ enum MeanPatches {
 }
 
 /// Options of the protocol.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub struct LinearOptions {
     /// Published protocol; the options below override parts of it
     #[arg(long, value_enum, default_value_t)]
@@ -91,7 +89,7 @@ pub struct LinearOptions {
     seed: u64,
     /// Do not measure the same network untrained, which takes as long again
     #[arg(long, alias = "no-untrained")]
-    pub skip_untrained: bool,
+    skip_untrained: bool,
 }
 
 fn epoch_length(word: &str) -> std::result::Result<EpochLength, String> {
@@ -103,29 +101,12 @@ fn epoch_length(word: &str) -> std::result::Result<EpochLength, String> {
     Ok(EpochLength::Steps(steps.get()))
 }
 
-/// Measures all networks.
-pub fn run(args: &LinearArgs) -> Result<Outcome> {
-    let LinearOptions { rates, blocks, .. } = &args.options;
-    positive("--rates", rates)?;
-    if blocks.contains(&0) {
-        return Err(Failure::usage("--blocks: every number must be at least 1 (got 0)"));
-    }
-    let untrained = !args.options.skip_untrained;
-    if !shared::extract(&args.subject, &wanted(&args.options), untrained)? {
-        return Ok(Outcome::of_another_process());
-    }
-    measure_each(&args.subject.networks, &mut |opened| {
-        check_depth(&args.options.config(), opened)?;
-        measure(&args.options, &args.subject.task(opened, &wanted(&args.options))?)
-    })
-}
-
-/// Returns the features that the protocol needs.
-pub fn wanted(options: &LinearOptions) -> BTreeSet<ImageFeature> {
-    options.config().features().into_iter().chain([LAST]).collect()
-}
-
 impl LinearOptions {
+    fn protocol(&self) -> Linear {
+        let (fresh, skip_untrained) = (self.fresh, self.skip_untrained);
+        Linear { config: self.config(), fresh, skip_untrained }
+    }
+
     fn config(&self) -> LinearConfig {
         let mut config = match self.protocol {
             Preset::Dino => LinearConfig::dino(),
@@ -161,75 +142,37 @@ impl LinearOptions {
     }
 }
 
-/// Checks that the network has as many blocks as the heads use.
-fn check_depth(config: &LinearConfig, opened: &Opened) -> Result<()> {
-    let depth = opened.weights.backbone.depth();
-    match config.inputs.iter().map(|input| input.blocks).find(|&blocks| i64::from(blocks) > depth) {
-        Some(blocks) => Err(Failure::failed(format!(
-            "heads on the last {blocks} blocks do not fit this network of {depth} blocks: choose \
-             fewer with --blocks"
-        ))),
-        None => Ok(()),
+/// Measures all networks.
+pub fn run(args: &LinearArgs) -> Result<Outcome> {
+    let LinearOptions { rates, blocks, .. } = &args.options;
+    positive("--rates", rates)?;
+    if blocks.contains(&0) {
+        return Err(Failure::usage("--blocks: every number must be at least 1 (got 0)"));
     }
+    let (linear, terminal) = (args.options.protocol(), Terminal::default());
+    if !shared::extract(&args.labeled, &linear.features(), !linear.skip_untrained)? {
+        return Ok(Outcome::of_another_process());
+    }
+    measure_each(&args.labeled.networks, &mut |subject| {
+        linear.fits(subject)?;
+        let images = args.labeled.images(subject)?;
+        measure(&linear, &LabeledTask::open(&images, subject, &linear.features(), &terminal)?)
+    })
 }
 
 /// Measures a network.
-pub fn measure(options: &LinearOptions, task: &Task<'_>) -> Result<Measured> {
-    let mut config = options.config();
-    check_depth(&config, task.opened)?;
-    config.device = task.opened.device;
-    let parts = config.features();
-    let probe =
-        |features: &[FeatureSet; 2], network| train(options, task, &config, features, network);
-    let trained = probe(&task.trained(&parts)?, task.opened.network())?;
-    trained.notes.iter().for_each(|text| note(text));
-    let untrained = if options.skip_untrained {
-        None
-    } else {
-        let untrained = probe(&task.untrained(&parts)?, task.untrained_network()?)?;
-        let new = untrained.notes.iter().filter(|text| !trained.notes.contains(text));
-        new.for_each(|text| note(&format!("untrained: {text}")));
-        Some(untrained)
-    };
-    let counts = [trained.num_train + trained.num_held_out, trained.num_test];
-    let mut record = task.record("linear", counts, trained.classes)?;
-    config.describe(&mut record);
-    record.set("fresh", options.fresh);
-    trained.describe(untrained.as_ref(), &mut record);
+pub fn measure(linear: &Linear, task: &LabeledTask<'_>) -> Result<Measured> {
+    let LinearMeasured { trained, untrained, record, .. } = linear.measure(task)?;
     let json = json!({
         "record": record,
         "protocol": "linear",
         "top1": trained.top1,
         "untrained": untrained.as_ref().map(|result| result.top1),
-        "step": task.opened.weights.step,
+        "step": task.subject.weights.step,
         "resize": record.resize,
         "crop": record.crop,
         "precision": record.precision,
         "results": { "trained": trained, "untrained": untrained },
     });
-    Ok(Measured { json, ..Measured::of(record)? })
-}
-
-/// Trains the heads. Continues an interrupted training if there is a folder for features.
-fn train(
-    options: &LinearOptions,
-    task: &Task<'_>,
-    config: &LinearConfig,
-    [train, test]: &[FeatureSet; 2],
-    network: Network<'_>,
-) -> Result<LinearResult> {
-    let fresh = FreshImages {
-        dataset: &task.train,
-        indices: task.train_indices(),
-        network: network.backbone,
-        options: &task.extract,
-    };
-    let mut probe = LinearProbe::new(train, test, config, options.fresh.then_some(fresh))?;
-    let folder = task.subject.embedding.folder(&task.opened.path);
-    let identity = task.identity(network);
-    let bar = progress(probe.progress().1, "training steps of the heads");
-    let place = folder.as_deref().map(|folder| (folder, identity.as_str()));
-    probe.run(place, &mut |done, _| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
-    Ok(probe.result()?)
+    Ok(Measured { json, ..Measured::of_one(record)? })
 }

@@ -1,33 +1,28 @@
 //! `simdino eval logistic`: logistic regression, compared with the same network untrained.
 
-use std::collections::BTreeSet;
-
-use eval::FeatureSet;
-use eval::logistic::{FEW_SHOT_C, FewShotAccuracy, LogisticConfig, few_shot_logistic, logistic};
-use eval::record::Record;
+use protocols::labeled::{LabeledProtocol, LabeledTask, Logistic, LogisticMeasured};
 use serde_json::json;
-use tch::Device;
 
-use crate::console::note;
 use crate::failure::Result;
 
 use super::few_shots::FewShots;
+use super::labeled::LabeledArgs;
 use super::numbers::positive;
 use super::outcome::{Measured, Outcome, measure_each, text_of};
 use super::shared;
-use super::subject::{LAST, Subject, Task};
+use super::terminal::Terminal;
 
 /// Arguments of `simdino eval logistic`.
 #[derive(Debug, clap::Args)]
 pub struct LogisticArgs {
     #[command(flatten)]
-    subject: Subject,
+    labeled: LabeledArgs,
     #[command(flatten)]
     options: LogisticOptions,
 }
 
 /// Options of the protocol.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub struct LogisticOptions {
     /// Candidates for C, of which a tenth of the training images chooses one; by default 45 from
     /// 1e-6 to 1e5
@@ -37,44 +32,40 @@ pub struct LogisticOptions {
     few: FewShots,
 }
 
+impl LogisticOptions {
+    fn protocol(&self) -> Logistic {
+        let mut logistic = Logistic { few: self.few.config(), ..Logistic::default() };
+        if !self.c.is_empty() {
+            logistic.config.c.clone_from(&self.c);
+        }
+        logistic
+    }
+}
+
 /// Measures all networks.
 pub fn run(args: &LogisticArgs) -> Result<Outcome> {
     let LogisticOptions { c, few } = &args.options;
     few.check()?;
     positive("--c", c)?;
-    if !shared::extract(&args.subject, &BTreeSet::from([LAST]), true)? {
+    let (logistic, terminal) = (args.options.protocol(), Terminal::default());
+    if !shared::extract(&args.labeled, &logistic.features(), true)? {
         return Ok(Outcome::of_another_process());
     }
-    measure_each(&args.subject.networks, &mut |opened| {
-        measure(&args.options, &args.subject.task(opened, &BTreeSet::from([LAST]))?)
+    measure_each(&args.labeled.networks, &mut |subject| {
+        let images = args.labeled.images(subject)?;
+        measure(&logistic, &LabeledTask::open(&images, subject, &logistic.features(), &terminal)?)
     })
 }
 
 /// Measures a network.
-pub fn measure(options: &LogisticOptions, task: &Task<'_>) -> Result<Measured> {
-    let mut config = LogisticConfig::default();
-    config.device = task.opened.device;
-    if !options.c.is_empty() {
-        config.c.clone_from(&options.c);
-    }
-    let of = |[train, test]: &[FeatureSet; 2]| logistic(train, test, &config);
-    let sets = [task.trained(&[LAST])?, task.untrained(&[LAST])?];
-    let (trained, untrained) = (of(&sets[0])?, of(&sets[1])?);
-    trained.notes.iter().chain(&options.few.note(&sets[0][0])).for_each(|text| note(text));
-    // Notes that apply to both networks, such as those on the images, are printed only once.
-    let own = untrained.notes.iter().filter(|text| !trained.notes.contains(text));
-    own.for_each(|text| note(&format!("untrained: {text}")));
-    let counts = [trained.num_train, trained.num_test];
-    let mut record = task.record("logistic", counts, trained.classes)?;
-    config.describe(&mut record);
-    trained.describe(&untrained, &mut record);
-    let few = few_shot(options, &sets, config.device, &mut record)?;
+pub fn measure(logistic: &Logistic, task: &LabeledTask<'_>) -> Result<Measured> {
+    let LogisticMeasured { trained, untrained, few, record, .. } = logistic.measure(task)?;
     let json = json!({
         "protocol": "logistic",
         "top1": trained.top1,
         "untrained": untrained.top1,
         "effective_rank": record.effective_rank,
-        "step": task.opened.weights.step,
+        "step": task.subject.weights.step,
         "resize": record.resize,
         "crop": record.crop,
         "precision": record.precision,
@@ -86,23 +77,5 @@ pub fn measure(options: &LogisticOptions, task: &Task<'_>) -> Result<Measured> {
     let mut shown = record.clone();
     shown.notes.clear();
     let text = text_of(&shown);
-    Ok(Measured { json, text, ..Measured::of(record)? })
-}
-
-/// Adds the scores with few images per class, if they are wanted, of the network and of the same
-/// network untrained to the record, and returns those of the network.
-fn few_shot(
-    options: &LogisticOptions,
-    [trained, untrained]: &[[FeatureSet; 2]; 2],
-    device: Device,
-    record: &mut Record,
-) -> Result<Vec<FewShotAccuracy>> {
-    let Some(subsets) = options.few.config() else { return Ok(Vec::new()) };
-    let of = |[train, test]: &[FeatureSet; 2]| few_shot_logistic(train, test, &subsets, device);
-    options.few.describe(record);
-    record.set("few_shot_c", FEW_SHOT_C);
-    let scores = of(trained)?;
-    FewShotAccuracy::describe(&scores, None, record);
-    FewShotAccuracy::describe(&of(untrained)?, Some("untrained"), record);
-    Ok(scores)
+    Ok(Measured { json, text, ..Measured::of_one(record)? })
 }

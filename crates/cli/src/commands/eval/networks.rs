@@ -2,14 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use eval::record::{Record, Weights};
-use eval::segmentation::{DenseExtractor, Metered};
-use eval::store::{Network, network_fingerprint};
-use eval::{FeaturePrecision, Frozen};
-use model::VisionTransformer;
-use model::weights::PretrainedBackbone;
+use eval::FeaturePrecision;
+use protocols::Subject;
 use simdino::device::{self, DeviceSpec};
-use tch::Device;
 use torch_ext::{Launch, Launcher};
 
 use crate::failure::{Failure, Result};
@@ -43,16 +38,6 @@ pub struct Networks {
     pub json: bool,
 }
 
-/// An opened network on its device.
-pub struct Opened {
-    /// The path as it was given.
-    pub path: PathBuf,
-    pub weights: PretrainedBackbone,
-    pub fingerprint: String,
-    pub device: Device,
-    pub precision: FeaturePrecision,
-}
-
 impl Networks {
     /// Returns the paths of all networks; the checkpoints of a run are sorted by step.
     ///
@@ -74,28 +59,32 @@ impl Networks {
     ///
     /// # Errors
     /// Returns an error if the device or the weights cannot be used.
-    pub fn open(&self, path: &Path) -> Result<Opened> {
-        let device = match launch()? {
-            Some(launch) => device::of_process(self.device, &launch)?,
+    pub fn open(&self, path: &Path) -> Result<Subject> {
+        let launch = launch()?;
+        let device = match &launch {
+            Some(launch) => device::of_process(self.device, launch)?,
             None => device::resolve(self.device)?,
         };
-        let weights = weights::open(path, self.prefix.as_deref(), device)?;
-        let fingerprint = network_fingerprint(&weights)?;
-        let usual = if device.is_cuda() { FeaturePrecision::Bf16 } else { FeaturePrecision::Fp32 };
-        let (path, precision) = (path.to_owned(), self.precision.unwrap_or(usual));
-        Ok(Opened { path, weights, fingerprint, device, precision })
+        let weights = weights::read(path, self.prefix.as_deref(), device)?;
+        if launch.is_none_or(|launch| launch.rank == 0) {
+            weights::say_assumed(&weights);
+        }
+        let mut subject = Subject::new(path, weights, device)?;
+        subject.precision = self.precision.unwrap_or(subject.precision);
+        subject.heads = self.folder_of_results(path);
+        Ok(subject)
     }
 
-    /// Opens all networks, one after the other. If there are several, those that cannot be opened are
-    /// left out; the evaluation itself names them.
+    /// Opens all networks, one after the other. If there are several, those that cannot be opened
+    /// are left out; the evaluation itself names them.
     ///
     /// # Errors
     /// Returns an error if the only network cannot be opened.
-    pub fn each(&self, visit: &mut dyn FnMut(&Path, &Opened) -> Result<()>) -> Result<()> {
+    pub fn each(&self, visit: &mut dyn FnMut(&Subject) -> Result<()>) -> Result<()> {
         let paths = self.paths()?;
         for path in &paths {
             match self.open(path) {
-                Ok(opened) => visit(path, &opened)?,
+                Ok(subject) => visit(&subject)?,
                 Err(failure) if paths.len() == 1 => return Err(failure),
                 Err(_) => {}
             }
@@ -106,62 +95,6 @@ impl Networks {
     /// Returns the folder for the results of the network at `path`, if there is one.
     pub fn folder_of_results(&self, path: &Path) -> Option<PathBuf> {
         self.out.clone().or_else(|| run_of(path))
-    }
-}
-
-impl Opened {
-    /// Creates a record of this network without scores and without the size of the images.
-    pub fn record(&self, protocol: &str) -> Record {
-        let weights = Weights {
-            path: self.path.display().to_string(),
-            fingerprint: self.fingerprint.clone(),
-            step: self.weights.step,
-        };
-        let mut record = Record::new(protocol, weights);
-        record.precision = self.precision.to_string();
-        record
-    }
-
-    /// Returns `network` as a frozen network with the normalization, device, and precision of this
-    /// one. `network` is the network itself or its untrained counterpart.
-    pub fn frozen<'a, N: ?Sized>(&'a self, network: &'a N) -> Frozen<'a, N> {
-        let (normalize, device) = (&self.weights.normalize, self.device);
-        Frozen { network, normalize, device, precision: self.precision }
-    }
-
-    /// Returns a network of this width that also measures the spread of its patch features.
-    pub fn metered<'a>(&self, network: &'a dyn DenseExtractor) -> Metered<'a> {
-        Metered::new(network, self.weights.backbone.embed_dim())
-    }
-
-    /// Returns the network for a feature store.
-    pub fn network(&self) -> Network<'_> {
-        Network { backbone: &self.weights.backbone, fingerprint: &self.fingerprint }
-    }
-
-    /// Creates the same network untrained.
-    ///
-    /// # Errors
-    /// Same as for [`PretrainedBackbone::untrained`].
-    pub fn untrained(&self) -> Result<Untrained> {
-        let backbone = self.weights.untrained()?;
-        // The random weights depend on the seed in the file and on the generator of the device.
-        let device = if self.device.is_cuda() { "cuda" } else { "cpu" };
-        let fingerprint = format!("untrained-{device}-{}", self.fingerprint);
-        Ok(Untrained { backbone, fingerprint })
-    }
-}
-
-/// An untrained network with its fingerprint.
-pub struct Untrained {
-    backbone: VisionTransformer,
-    fingerprint: String,
-}
-
-impl Untrained {
-    /// Returns the network for a feature store.
-    pub fn network(&self) -> Network<'_> {
-        Network { backbone: &self.backbone, fingerprint: &self.fingerprint }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use augment::EvalTransform;
 use eval::record::{DataUsed, Record, TRUTH};
 use eval::results::{self, Results};
+use protocols::{Protocol, Subject};
 use report::percent;
 use serde_json::Value;
 
@@ -12,7 +13,8 @@ use crate::console::{answer, note};
 use crate::failure::{Failure, Result};
 use crate::sizes::words;
 
-use super::networks::{Networks, Opened, writable};
+use super::networks::{Networks, writable};
+use super::terminal::Terminal;
 
 /// The result of a protocol for one network.
 pub struct Measured {
@@ -27,14 +29,36 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Creates a result with the records of a protocol that has a single one.
+    ///
+    /// # Errors
+    /// Returns an error if a number of a record is not finite.
+    pub fn of(mut records: Vec<Record>) -> Result<Self> {
+        match records.pop() {
+            Some(only) if records.is_empty() => Self::of_one(only),
+            last => Self::of_several(records.into_iter().chain(last).collect()),
+        }
+    }
+
     /// Creates a result with a single record, which is also what is printed.
     ///
     /// # Errors
     /// Returns an error if a number of the record is not finite.
-    pub fn of(record: Record) -> Result<Self> {
+    pub fn of_one(record: Record) -> Result<Self> {
         record.check()?;
         let (json, text) = (serde_json::to_value(&record)?, text_of(&record));
         Ok(Self { records: vec![record], json, text, incomplete: false })
+    }
+
+    /// Creates a result with the records of a protocol, of which `--json` prints an array.
+    ///
+    /// # Errors
+    /// Returns an error if a number of a record is not finite.
+    pub fn of_several(records: Vec<Record>) -> Result<Self> {
+        records.iter().try_for_each(Record::check)?;
+        let text = records.iter().map(text_of).collect::<Vec<_>>().join("\n");
+        let json = serde_json::to_value(&records)?;
+        Ok(Self { json, text, records, incomplete: false })
     }
 }
 
@@ -54,7 +78,7 @@ pub struct Outcome {
 /// them.
 pub fn measure_each(
     networks: &Networks,
-    measure: &mut dyn FnMut(&Opened) -> Result<Measured>,
+    measure: &mut dyn FnMut(&Subject) -> Result<Measured>,
 ) -> Result<Outcome> {
     let paths = networks.paths()?;
     check_folders(networks)?;
@@ -71,6 +95,20 @@ pub fn measure_each(
         }
     }
     Ok(Outcome { measured, failed, json: networks.json })
+}
+
+/// Measures each network by a protocol, after checking the folders of results and the images.
+///
+/// # Errors
+/// Same as for [`measure_each`], and if the images cannot be found.
+pub fn measure_all(
+    networks: &Networks,
+    protocol: &dyn Protocol,
+    terminal: &Terminal,
+) -> Result<Outcome> {
+    check_folders(networks)?;
+    protocol.check()?;
+    measure_each(networks, &mut |subject| Measured::of(protocol.measure(subject, terminal)?))
 }
 
 /// Checks the folders and files of results, before anything is measured, which may take hours.
@@ -99,7 +137,7 @@ pub fn check_folders(networks: &Networks) -> Result<()> {
 fn measure_one(
     networks: &Networks,
     path: &Path,
-    measure: &mut dyn FnMut(&Opened) -> Result<Measured>,
+    measure: &mut dyn FnMut(&Subject) -> Result<Measured>,
 ) -> Result<Measured> {
     let measured = measure(&networks.open(path)?)?;
     if let Some(folder) = networks.folder_of_results(path) {

@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 
 use eval::store::ImageFeature;
+use protocols::Subject;
 use simdino::RunConfig;
 
 use crate::failure::{Failure, Result};
 use crate::train::distributed::DistributedContext;
 
+use super::labeled::LabeledArgs;
 use super::networks::{Networks, launch};
 use super::outcome::check_folders;
-use super::subject::Subject;
 
 /// Computes the features that are not kept yet in all processes of torchrun, if it has started
 /// several. Returns whether this process goes on to evaluate them: only the first does.
@@ -19,14 +20,20 @@ use super::subject::Subject;
 /// # Errors
 /// Returns an error if features cannot be computed in this or another process.
 pub fn extract(
-    subject: &Subject,
+    args: &LabeledArgs,
     wanted: &BTreeSet<ImageFeature>,
     untrained: bool,
 ) -> Result<bool> {
-    let Some(context) = joined(&subject.networks)? else { return Ok(true) };
+    let Some(context) = joined(&args.networks)? else { return Ok(true) };
     let share = (context.launch.rank, context.launch.size);
-    subject
-        .fill(wanted, untrained, share, context.workers(None))
+    let workers = context.workers(None);
+    let fill = |subject: &Subject| -> Result<()> {
+        let mut images = args.images(subject)?;
+        images.workers = Some(workers);
+        Ok(images.fill(subject, wanted, untrained, share)?)
+    };
+    args.networks
+        .each(&mut |subject| fill(subject))
         .inspect_err(|failure| context.leave(failure))?;
     context.processes.collective().barrier()?;
     Ok(context.is_first())

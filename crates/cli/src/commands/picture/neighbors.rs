@@ -7,7 +7,6 @@ use std::sync::Arc;
 use eval::ExtractOptions;
 use eval::pictures::{Embedded, Row, lay_out, neighbor_cells};
 use eval::store::{FeatureStore, ImageFeature, Network};
-use simdino::weights::data_config;
 
 use super::networks::{Networks, Subject, nothing_readable};
 use super::out::png;
@@ -77,7 +76,7 @@ fn rows(
     queries: &mut Vec<usize>,
     compared: &mut usize,
 ) -> Result<Vec<Row>> {
-    let dataset = Arc::new(data::open(&data_config(subject.weights, &args.data))?);
+    let dataset = Arc::new(data::open(&eval::data_config(subject.weights, &args.data))?);
     let transform = args.sizes.transform(subject.path, &subject.weights.model)?;
     let mut options = ExtractOptions::new(transform, subject.weights.normalize.clone());
     (options.device, options.limit) = (subject.device, args.limit.map(Into::into));

@@ -7,7 +7,6 @@ use eval::pictures::Scene;
 use model::VisionTransformer;
 use model::weights::PretrainedBackbone;
 use simdino::device::{self, DeviceSpec};
-use simdino::weights::data_config;
 use tch::Device;
 
 use crate::failure::{Failure, Result};
@@ -128,7 +127,7 @@ impl Images {
         }
         let side = u32::try_from(side)
             .map_err(|_| Failure::usage(format!("--side: {side} is too large")))?;
-        let dataset = data::open(&data_config(subject.weights, &self.data))?;
+        let dataset = data::open(&eval::data_config(subject.weights, &self.data))?;
         let indices = dataset.readable(self.images);
         if indices.is_empty() {
             return Err(nothing_readable(&self.data));

@@ -4,11 +4,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::value_parser;
+use protocols::dense::DenseImages;
 
-use crate::commands::eval::dense::{DenseImages, DenseSubject, KeptMaps};
+use crate::commands::eval::dense::DenseImageArgs;
+use crate::commands::eval::labeled::Embedding;
 use crate::commands::eval::networks::Networks;
 use crate::commands::eval::numbers::positive;
-use crate::commands::eval::subject::Embedding;
 use crate::failure::{Failure, Result};
 
 /// Arguments of `simdino eval all`.
@@ -25,7 +26,7 @@ pub struct AllArgs {
     #[arg(long, value_name = "PATH", requires = "train")]
     pub test: Option<String>,
     #[command(flatten)]
-    pub dense: DenseImages,
+    pub dense: DenseImageArgs,
     /// Iterations of linear segmentation; its recipe has 40,000
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u64).range(1..))]
     pub segment_iterations: u64,
@@ -117,20 +118,12 @@ impl AllArgs {
         [self.max_train, self.max_test]
     }
 
-    /// Returns the options for patch features that are kept.
-    pub fn maps(&self) -> KeptMaps {
-        KeptMaps { features: self.embedding.features.clone() }
-    }
-
-    /// Returns the options for the images with a class for every pixel.
-    pub fn segmented(&self) -> DenseSubject {
-        DenseSubject::new(
-            self.networks.clone(),
-            self.dense.clone(),
-            self.dense_crop,
-            self.limits(),
-            self.skip_untrained,
-        )
+    /// Returns the images with a class for every pixel.
+    ///
+    /// # Errors
+    /// Returns an error if something is missing or a file cannot be read.
+    pub fn segmented(&self) -> Result<DenseImages> {
+        self.dense.images(self.limits())
     }
 
     /// Checks numbers, and that the images and the ground truth of all protocols but those of labeled

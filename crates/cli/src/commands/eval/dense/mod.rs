@@ -1,14 +1,10 @@
-//! Evaluations of patch features on images with a class for every pixel.
+//! Evaluations on images with a class for every pixel.
 
+mod args;
 pub mod in_context;
-mod kept;
 mod labels;
 pub mod patches;
-mod scored;
 pub mod segment;
 mod shared;
-mod subject;
 
-pub use kept::KeptMaps;
-pub use scored::skipped;
-pub use subject::{DenseImages, DenseSubject};
+pub use args::DenseImageArgs;

@@ -8,17 +8,17 @@ use eval::retrieval::images_in;
 use objects::{Grid, Mask};
 use score::coco::{Detections, GroundTruth, Image, Kind, Options, Segmentation, evaluate};
 
-use crate::console::note;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result, input};
+use crate::observer::Observer;
 
 /// The images, with their true objects if there is a ground truth.
-pub struct ImageSet {
-    pub files: Vec<PathBuf>,
+pub(super) struct ImageSet {
+    pub(super) files: Vec<PathBuf>,
     /// The entries of the images in `truth`, in the order of `files`.
     listed: Option<Vec<Image>>,
-    pub truth: Option<GroundTruth>,
+    pub(super) truth: Option<GroundTruth>,
     /// What is compared with the ground truth, by name: masks, if it has any, and boxes.
-    pub kinds: Vec<(&'static str, Kind)>,
+    pub(super) kinds: Vec<(&'static str, Kind)>,
 }
 
 impl ImageSet {
@@ -28,7 +28,12 @@ impl ImageSet {
     /// # Errors
     /// Returns an error if an image is missing or its size differs from the ground truth, or if the
     /// ground truth is unusable.
-    pub fn open(folder: &Path, ground_truth: Option<&Path>, limit: Option<usize>) -> Result<Self> {
+    pub(super) fn open(
+        folder: &Path,
+        ground_truth: Option<&Path>,
+        limit: Option<usize>,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
         let limit = limit.unwrap_or(usize::MAX);
         let Some(path) = ground_truth else {
             let mut files = images_in(folder)?;
@@ -37,18 +42,16 @@ impl ImageSet {
         };
         let truth = GroundTruth::read(path)?;
         if truth.images().is_empty() {
-            return Err(Failure::failed(format!("{}: lists no images", path.display())));
+            return Err(input(format!("{}: lists no images", path.display())));
         }
-        say_unlisted(folder, path, truth.images().len());
+        say_unlisted(folder, path, truth.images().len(), observer);
         let listed: Vec<Image> = truth.images().iter().take(limit).cloned().collect();
         let mut files = Vec::with_capacity(listed.len());
         for image in &listed {
             let file = folder.join(&image.file_name);
             if !file.is_file() {
                 let (file, truth) = (file.display(), path.display());
-                return Err(Failure::failed(format!(
-                    "{file}: no such image, although {truth} lists it"
-                )));
+                return Err(input(format!("{file}: no such image, although {truth} lists it")));
             }
             check_header(&file, image)?;
             files.push(file);
@@ -59,7 +62,7 @@ impl ImageSet {
     }
 
     /// Returns the images with their true masks, if there is a ground truth.
-    pub fn true_masks(&self, shown: &[Found]) -> Result<Option<Row>> {
+    pub(super) fn true_masks(&self, shown: &[Found]) -> Result<Option<Row>> {
         let (Some(truth), Some(listed)) = (&self.truth, &self.listed) else { return Ok(None) };
         let masks = |found: &Found| -> Result<Found> {
             let Image { id, width, height, .. } = &listed[found.index];
@@ -81,7 +84,7 @@ impl ImageSet {
     ///
     /// # Errors
     /// Returns an error if the size of the image differs from the ground truth.
-    pub fn entry(&self, found: &Found) -> Result<Image> {
+    pub(super) fn entry(&self, found: &Found) -> Result<Image> {
         let (width, height) = found.image.dimensions();
         let Some(listed) = &self.listed else {
             let file = &self.files[found.index];
@@ -97,11 +100,11 @@ impl ImageSet {
     }
 }
 
-/// Prints how many images of the folder the ground truth does not list, if any.
-fn say_unlisted(folder: &Path, truth: &Path, listed: usize) {
+/// Tells how many images of the folder the ground truth does not list, if any.
+fn say_unlisted(folder: &Path, truth: &Path, listed: usize, observer: &dyn Observer) {
     let all = images_in(folder).map_or(0, |files| files.len());
     if all > listed {
-        note(&format!(
+        observer.note(&format!(
             "skipped {} of the {all} images in {}, because {} does not list them",
             all - listed,
             folder.display(),
@@ -121,8 +124,8 @@ fn check_header(file: &Path, image: &Image) -> Result<()> {
     }
 }
 
-fn other_size(file: &Path, image: &Image, (width, height): (u32, u32)) -> Failure {
-    Failure::failed(format!(
+fn other_size(file: &Path, image: &Image, (width, height): (u32, u32)) -> Error {
+    input(format!(
         "{}: the image is {width} x {height} pixels, but the ground truth says {} x {}",
         file.display(),
         image.width,
@@ -143,7 +146,7 @@ fn comparable(truth: &GroundTruth) -> Result<Vec<(&'static str, Kind)>> {
 }
 
 /// Returns the options of a class-agnostic comparison.
-pub fn options(kind: Kind) -> Options {
+pub(super) fn options(kind: Kind) -> Options {
     let mut options = Options::default();
     (options.kind, options.class_agnostic) = (kind, true);
     options

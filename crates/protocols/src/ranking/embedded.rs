@@ -7,24 +7,22 @@ use eval::record::{Metrics, Record};
 use eval::retrieval::{EmbedOptions, Embedded, ImageFeatureKind, ImageFile, embed};
 use eval::spectrum::Spread;
 use model::VisionTransformer;
-use simdino::weights::data_config;
 use tch::Tensor;
 
-use crate::console::{name_skipped, progress};
-use crate::failure::Result;
-
-use super::networks::Opened;
+use crate::error::Result;
+use crate::observer::{Counter, Observer};
+use crate::subject::Subject;
 
 /// Side in pixels of the images of the baseline.
 const PIXELS: u32 = 32;
 
 /// The scores of a network.
-pub struct Scores {
-    pub metrics: Metrics,
+pub(super) struct Scores {
+    pub(super) metrics: Metrics,
     /// Of the features of the database; `None` for pixels.
-    pub spread: Option<Spread>,
+    pub(super) spread: Option<Spread>,
     /// Sentences about images that were skipped.
-    pub notes: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 /// Scores the baselines: the pixels themselves, and, unless `skip_untrained` is set, the same
@@ -32,18 +30,18 @@ pub struct Scores {
 ///
 /// # Errors
 /// Returns the errors of `of`.
-pub fn baselines(
-    opened: &Opened,
+pub(super) fn baselines(
+    subject: &Subject,
     kind: ImageFeatureKind,
     skip_untrained: bool,
     of: &dyn Fn(&EmbedOptions<'_>) -> Result<Scores>,
 ) -> Result<Vec<(&'static str, Metrics)>> {
-    let own = &opened.weights.backbone;
-    let pixels = of(&options(opened, own, ImageFeatureKind::Pixels { side: PIXELS }))?.metrics;
+    let own = &subject.weights.backbone;
+    let pixels = of(&options(subject, own, ImageFeatureKind::Pixels { side: PIXELS }))?.metrics;
     let mut baselines = vec![("pixels", pixels)];
     if !skip_untrained {
-        let untrained = opened.untrained()?;
-        let scores = of(&options(opened, untrained.network().backbone, kind))?;
+        let untrained = subject.untrained()?;
+        let scores = of(&options(subject, untrained.network().backbone, kind))?;
         baselines.push(("untrained", scores.metrics));
     }
     Ok(baselines)
@@ -51,7 +49,7 @@ pub fn baselines(
 
 /// Adds scores to a record. The main one comes first, because a record takes its first score as
 /// main.
-pub fn put(
+pub(super) fn put(
     record: &mut Record,
     main: &str,
     scores: &Scores,
@@ -72,7 +70,7 @@ pub fn put(
 ///
 /// # Errors
 /// Returns an error if a libtorch operation fails.
-pub fn spread(database: &Tensor, options: &EmbedOptions<'_>) -> Result<Option<Spread>> {
+pub(super) fn spread(database: &Tensor, options: &EmbedOptions<'_>) -> Result<Option<Spread>> {
     match is_pixels(options) {
         true => Ok(None),
         false => Ok(Some(Spread::of(database)?)),
@@ -80,43 +78,41 @@ pub fn spread(database: &Tensor, options: &EmbedOptions<'_>) -> Result<Option<Sp
 }
 
 /// Returns whether vectors are pixels.
-pub fn is_pixels(options: &EmbedOptions<'_>) -> bool {
+pub(super) fn is_pixels(options: &EmbedOptions<'_>) -> bool {
     matches!(options.kind, ImageFeatureKind::Pixels { .. })
 }
 
 /// Describes the vectors of a network.
-pub fn options<'a>(
-    opened: &'a Opened,
+pub(super) fn options<'a>(
+    subject: &'a Subject,
     backbone: &'a VisionTransformer,
     kind: ImageFeatureKind,
 ) -> EmbedOptions<'a> {
-    EmbedOptions {
-        frozen: opened.frozen(backbone),
-        pixels: data_config(&opened.weights, "").pixels(),
-        kind,
-    }
+    EmbedOptions { frozen: subject.frozen(backbone), pixels: subject.pixels(), kind }
 }
 
-/// Embeds images, and adds those that could not be read to `broken`. Also returns their indices.
+/// Embeds the images of a task, and adds those that could not be read to `broken`. Also returns
+/// their indices.
 ///
 /// # Errors
 /// Returns an error if no image is readable, or the network fails.
-pub fn embedded(
-    files: &[ImageFile],
+pub(super) fn embedded(
+    (task, files): (&'static str, &[ImageFile]),
     options: &EmbedOptions<'_>,
     broken: &mut Vec<BrokenImage>,
+    observer: &dyn Observer,
 ) -> Result<(Embedded, HashSet<usize>)> {
-    let bar = progress(files.len(), "images embedded");
-    let embedded = embed(files, options, &mut |done, _| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
+    let mut counter = Counter::new(observer, task, files.len());
+    let embedded = embed(files, options, &mut |done, _| counter.set(done))?;
+    counter.finish();
     broken.extend(embedded.broken.iter().cloned());
     let missing = embedded.broken.iter().map(|image| image.index).collect();
     Ok((embedded, missing))
 }
 
-/// Prints which images were skipped, and returns a sentence about them if there are any.
-pub fn notes(broken: &[BrokenImage]) -> Vec<String> {
-    name_skipped("", broken); // names are full paths, so they are unique
+/// Tells which images were skipped, and returns a sentence about them if there are any.
+pub(super) fn notes(broken: &[BrokenImage], observer: &dyn Observer) -> Vec<String> {
+    observer.skipped("", broken); // names are full paths, so they are unique
     let first = broken.first().map(|image| {
         let (count, name, reason) = (broken.len(), &image.name, &image.reason);
         format!(

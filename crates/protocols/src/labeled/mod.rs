@@ -1,0 +1,17 @@
+//! Protocols that learn classes from labeled images: k-NN, logistic regression, and linear heads.
+
+mod few_shots;
+mod images;
+mod knn;
+mod linear;
+mod logistic;
+mod protocol;
+mod task;
+
+pub(crate) use images::warn_same_images;
+pub use images::{LAST, LabeledImages};
+pub use knn::{Knn, KnnMeasured};
+pub use linear::{Linear, LinearMeasured};
+pub use logistic::{Logistic, LogisticMeasured};
+pub use protocol::{LabeledProtocol, OnImages};
+pub use task::LabeledTask;
