@@ -31,6 +31,7 @@ pub struct Dataset {
     pixels: PixelFormat,
     cache: Cache,
     fingerprint: OnceLock<String>,
+    sample: OnceLock<String>,
     stop: OnceLock<Arc<AtomicBool>>,
 }
 
@@ -45,8 +46,8 @@ impl Dataset {
     /// `min_side` pixels counts as broken.
     pub fn new(source: Box<dyn Source>, min_side: u32) -> Self {
         let cache = Cache::new(CacheKind::None, 0.0);
-        let (fingerprint, stop) = (OnceLock::new(), OnceLock::new());
-        Self { source, min_side, pixels: PixelFormat::RGB, cache, fingerprint, stop }
+        let (fingerprint, sample, stop) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { source, min_side, pixels: PixelFormat::RGB, cache, fingerprint, sample, stop }
     }
 
     /// Returns the same dataset with a different pixel format. An image with a different number of
@@ -118,6 +119,18 @@ impl Dataset {
     /// one; later calls return the cached digest.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.get_or_init(|| self.source.fingerprint()).clone()
+    }
+
+    /// Returns a short hex digest that changes with the contents of some of the images, spread
+    /// evenly over the dataset. With [`Self::fingerprint`], it identifies what is computed from the
+    /// images: uncompressed images of one resolution, for example, all have the same size. The first
+    /// call reads these images; later calls return the cached digest.
+    pub fn sample(&self) -> String {
+        let bytes = |index| match self.source.load(index).ok()? {
+            Payload::Encoded(bytes) => Some(bytes),
+            Payload::Pixels(image) => Some(image.data().to_vec()),
+        };
+        self.sample.get_or_init(|| source::sample(self.len(), bytes)).clone()
     }
 
     /// Returns the indices of up to `count` readable images, spread evenly over the dataset,

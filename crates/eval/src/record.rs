@@ -182,6 +182,12 @@ impl Record {
         self.metrics.get(&self.main).copied()
     }
 
+    /// Returns the name and the score of the baseline that needs no network, if there is one.
+    pub fn without_network(&self, metric: &str) -> Option<(&'static str, f64)> {
+        let score = |name: &'static str| Some((name, *self.baselines.get(name)?.get(metric)?));
+        WITHOUT_NETWORK.into_iter().find_map(score)
+    }
+
     /// Returns the columns of the scores: [`THIS`], then the baselines by name.
     pub fn columns(&self) -> impl Iterator<Item = (&str, &Metrics)> {
         let baselines = self.baselines.iter().map(|(name, metrics)| (name.as_str(), metrics));
@@ -254,6 +260,9 @@ impl Record {
         Ok(())
     }
 }
+
+/// Names of the baselines that need no network.
+const WITHOUT_NETWORK: [&str; 2] = ["pixels", "mean map"];
 
 /// Name of the column with the network's own scores.
 pub const THIS: &str = "this network";

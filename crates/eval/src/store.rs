@@ -84,8 +84,8 @@ impl ImageFeatures {
 
 /// A folder of features, or an empty store that keeps nothing.
 ///
-/// Features are looked up by the fingerprints of the weights and the data, and by everything else
-/// that affects them: sizes, normalization, precision, and the version of the decoders. They are
+/// Features are looked up by the fingerprints of the weights and the data, by the contents of a
+/// sample of the images, and by everything else that affects them: sizes, normalization, precision, and the version of the decoders. They are
 /// stored in files of 4,096 images, and an interrupted extraction resumes after the last complete
 /// file. Images that could not be read are tried again.
 #[derive(Debug, Clone)]
@@ -108,6 +108,7 @@ struct Identity<'a> {
     preprocessing: &'a str,
     weights: &'a str,
     data: String,
+    sample: String,
     images: usize,
     limit: Option<usize>,
     resize: u32,
@@ -194,6 +195,7 @@ impl FeatureStore {
             preprocessing: PREPROCESSING,
             weights: network.fingerprint,
             data: dataset.fingerprint(),
+            sample: dataset.sample(),
             images: dataset.len(),
             limit: options.limit,
             resize: options.transform.resize,

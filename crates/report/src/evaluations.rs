@@ -1,11 +1,15 @@
-//! The table of all evaluations of a run.
+//! The table of all evaluations of a run, or of a folder with nothing but evaluations.
+
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use eval::record::{DataUsed, Record, THIS, TRUTH};
 use eval::results::Results;
 use serde_json::Value;
 
-use super::markup::{absent, section, text_table};
-use super::run::Run;
+use super::error::{Error, Result};
+use super::markup::{absent, escape, section, text_table};
+use super::run::{Run, name_of};
 use super::scale::{self, percent};
 
 const HEADING: &str = "Evaluations";
@@ -14,12 +18,12 @@ const HEADING: &str = "Evaluations";
 const SHOWN: usize = 12;
 
 /// Titles of the columns.
-const HEAD: [&str; 14] = [
+const HEAD: [&str; 15] = [
     "protocol",
     "metric",
     THIS,
     "untrained",
-    "raw pixels",
+    "no network",
     "other metrics",
     "effective rank",
     "effective dimension",
@@ -28,6 +32,7 @@ const HEAD: [&str; 14] = [
     "data",
     "images",
     "weights",
+    "fingerprint",
     "version",
 ];
 
@@ -43,13 +48,56 @@ pub(crate) fn evaluations(run: &Run) -> String {
             );
         }
     };
-    if results.records().is_empty() {
-        return String::new();
+    match results.records() {
+        [] => String::new(),
+        records => table(records),
     }
-    let rows: Vec<Vec<String>> = results.records().iter().map(row).collect();
-    let notes = "<p class=\"note\">All protocols use frozen features; untrained is the same \
-                 network before its first step. results.csv has all numbers.</p>\n";
+}
+
+/// Returns the title and the body of a page about a folder that `simdino eval --out` wrote; `None`
+/// if it contains no evaluations.
+///
+/// # Errors
+/// Returns an error if their file is damaged.
+pub(crate) fn page_of(folder: &Path) -> Result<Option<(String, String)>> {
+    let results = Results::read(folder).map_err(|error| Error::NotARun {
+        folder: folder.display().to_string(),
+        why: base::error_chain(&error),
+    })?;
+    let records = results.records();
+    let networks: BTreeSet<_> = records.iter().map(|record| &record.weights.fingerprint).collect();
+    if records.is_empty() {
+        return Ok(None);
+    }
+    let count = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    let lead = [count(records.len(), "evaluation"), count(networks.len(), "network")].join(" of ");
+    let name = name_of(folder);
+    let header = format!(
+        "<header>\n<p class=\"kind\">simdino evaluations</p>\n<h1>{}</h1>\n\
+         <p class=\"lead\">{lead}</p>\n</header>\n",
+        escape(&name)
+    );
+    Ok(Some((name, header + &table(records))))
+}
+
+/// Returns the section with the table, and with the notes on its rows.
+fn table(records: &[Record]) -> String {
+    let rows: Vec<Vec<String>> = records.iter().map(row).collect();
     let table = text_table(&HEAD, &rows);
+    let mut notes = vec![
+        "All protocols use frozen features; untrained is the same network before its first step. \
+         results.csv has all numbers.",
+    ];
+    for text in records.iter().flat_map(|record| &record.notes) {
+        if !notes.contains(&text.as_str()) {
+            notes.push(text);
+        }
+    }
+    let note = |text: &&str| format!("<p class=\"note\">{}</p>\n", escape(text));
+    let notes: String = notes.iter().map(note).collect();
     section("evaluations", HEADING, &format!("{table}{notes}"))
 }
 
@@ -60,6 +108,9 @@ fn row(record: &Record) -> Vec<String> {
         let score = found.and_then(|(_, metrics)| metrics.get(&record.main));
         score.map_or_else(|| "-".to_owned(), |&score| percent(score, 1))
     };
+    let without_network = record.without_network(&record.main);
+    let without_network =
+        without_network.map(|(name, score)| format!("{} ({name})", percent(score, 1)));
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
     let others = record.metrics.iter().filter(|(name, _)| **name != record.main);
     let others =
@@ -69,7 +120,7 @@ fn row(record: &Record) -> Vec<String> {
         named(&record.main),
         main(THIS),
         main("untrained"),
-        main("pixels"),
+        without_network.unwrap_or_else(|| "-".to_owned()),
         joined(others),
         number(record.effective_rank),
         number(record.effective_dimension),
@@ -77,6 +128,7 @@ fn row(record: &Record) -> Vec<String> {
         record.weights.step.to_string(),
         images(record),
         sizes(record),
+        record.weights.path.clone(),
         record.weights.fingerprint.chars().take(SHOWN).collect(),
         record.version.clone(),
     ]

@@ -26,25 +26,28 @@ use simdino::RunConfig;
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// Renders the run in `folder` as an HTML page. `read_config` parses the text of
-/// `config.resolved.yaml`; if it returns `None`, the page shows only the text.
+/// Renders the run in `folder` as an HTML page, or the evaluations, if it contains nothing else.
+/// `read_config` parses the text of `config.resolved.yaml`; if it returns `None`, the page shows
+/// only the text.
 ///
 /// # Errors
-/// Returns an error if the folder does not exist or is not the folder of a run.
+/// Returns an error if the folder does not exist, or is neither that of a run nor that of
+/// evaluations.
 pub fn html(folder: &Path, read_config: &dyn Fn(&str) -> Option<RunConfig>) -> Result<String> {
-    Ok(page(&Run::read(folder, read_config)?))
+    match Run::read(folder, read_config) {
+        Ok(run) => Ok(page(&run)),
+        Err(error) => {
+            let (name, body) = evaluations::page_of(folder)?.ok_or(error)?;
+            Ok(document(&name, &body))
+        }
+    }
 }
 
 /// Returns a sentence for each file of the run in `folder` that exists but cannot be used; the page
-/// shows them as missing. `read_config` is the same as for [`html`].
-///
-/// # Errors
-/// Returns an error if the folder does not exist or is not the folder of a run.
-pub fn damage(
-    folder: &Path,
-    read_config: &dyn Fn(&str) -> Option<RunConfig>,
-) -> Result<Vec<String>> {
-    Ok(Run::read(folder, read_config)?.damage(folder))
+/// shows them as missing. Empty if the folder is not that of a run. `read_config` is the same as for
+/// [`html`].
+pub fn damage(folder: &Path, read_config: &dyn Fn(&str) -> Option<RunConfig>) -> Vec<String> {
+    Run::read(folder, read_config).map_or_else(|_| Vec::new(), |run| run.damage(folder))
 }
 
 /// Renders several runs as one HTML page, with their curves in the same charts and their results

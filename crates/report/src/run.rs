@@ -104,7 +104,8 @@ impl Run {
     }
 }
 
-fn name_of(folder: &Path) -> String {
+/// Returns the name of a folder, even if the path is `.`.
+pub(crate) fn name_of(folder: &Path) -> String {
     let absolute: PathBuf = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     absolute.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned()
 }

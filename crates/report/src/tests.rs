@@ -107,6 +107,38 @@ fn all_evaluations_are_in_one_table() {
 }
 
 #[test]
+fn a_folder_of_evaluations_is_a_page_with_their_table() {
+    let (_root, folder) = run_folder("a & b");
+    let error = super::html(&folder, &read_config).unwrap_err().to_string();
+    assert!(error.contains("is not a run: there is no metrics.jsonl"), "{error}");
+    let put = |path: &str, score: f64| {
+        let (path, fingerprint) = (path.to_owned(), path.to_owned());
+        let weights = eval::record::Weights { path, fingerprint, step: 0 };
+        let mut record = eval::record::Record::new("depth", weights);
+        record.score("d1", score);
+        record.baseline("mean map", "d1", 0.25);
+        record.note("classes <none>");
+        eval::results::update(&folder, |results| results.put(record)).unwrap();
+    };
+    put("one.pth", 0.5);
+    put("two.pth", 0.75);
+    let html = super::html(&folder, &read_config).unwrap();
+    for expect in [
+        "<h1>a &amp; b</h1>",
+        "2 evaluations of 2 networks",
+        "<td>depth</td><td>d1</td><td>50.0%</td><td>-</td><td>25.0% (mean map)</td>",
+        "<td>two.pth</td>",
+    ] {
+        assert!(html.contains(expect), "{expect}");
+    }
+    assert_eq!(html.matches("classes &lt;none&gt;").count(), 1);
+    assert!(super::damage(&folder, &read_config).is_empty());
+    fs::write(folder.join("results.json"), "{").unwrap();
+    let error = super::html(&folder, &read_config).unwrap_err().to_string();
+    assert!(error.contains("results.json: the file is damaged"), "{error}");
+}
+
+#[test]
 fn several_runs_share_charts_and_tables() {
     let (_root, first) = run_folder("first");
     let (_other, second) = run_folder("a<b");

@@ -10,7 +10,7 @@ use crate::out::folder_for;
 /// Arguments of `simdino report`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of a run; several are compared on one page
+    /// Folder of a run, or of evaluations (`eval --out`); several runs are compared on one page
     #[arg(required = true)]
     runs: Vec<PathBuf>,
     /// The page; by default report.html in the folder of the run, or comparison.html here for
@@ -22,7 +22,8 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// Returns an error if a folder is not that of a run or the page cannot be written.
+/// Returns an error if a folder is not that of a run or of evaluations, or the page cannot be
+/// written.
 pub fn run(args: &Args) -> Result<()> {
     let is_page =
         |path: &PathBuf| path.extension().is_some_and(|end| end == "html" || end == "htm");
@@ -30,7 +31,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Failure::usage(format!("--out {}: must end in .html", out.display())));
     }
     for run in &args.runs {
-        for damage in report::damage(run, &read_config)? {
+        for damage in report::damage(run, &read_config) {
             note(&format!("warning: {damage}"));
         }
     }

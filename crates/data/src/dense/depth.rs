@@ -6,13 +6,9 @@ use std::path::{Path, PathBuf};
 use decode::{Image, LabelPixels, PixelFormat, decode_as, read_labels};
 use ndarray::Array2;
 use ndarray_npy::{ReadNpyError, ReadNpyExt};
-use sha2::{Digest, Sha256};
 
-use super::pairs::{Pair, PairOptions, pair};
+use super::pairs::{Pair, PairOptions, contents, pair};
 use crate::error::{Error, Result};
-
-/// Number of maps whose contents are part of the fingerprint, spread evenly over the set.
-const MAPS_IN_FINGERPRINT: usize = 16;
 
 /// How depth maps are read.
 #[derive(Debug, Clone)]
@@ -127,18 +123,13 @@ impl DepthSet {
     }
 
     /// Returns a short hex digest that changes with the names and sizes of the files, the divisor,
-    /// and the contents of a sample of the maps. Contents matter because all `.npy` files of one
+    /// and the contents of some images and maps. Contents matter because all `.npy` files of one
     /// resolution have the same size.
     pub fn fingerprint(&self) -> String {
         let files = self.pairs.iter().flat_map(|pair| [&pair.image, &pair.labels]);
         let files = files.map(|file| (file.name.clone(), None, file.place.bytes()));
         let divisor = (format!("divisor {}", self.options.divisor), None, 0);
-        let every = self.pairs.len().div_ceil(MAPS_IN_FINGERPRINT).max(1);
-        let some = self.pairs.iter().step_by(every).filter_map(|pair| {
-            let content = Sha256::digest(pair.labels.place.read().ok()?);
-            Some((content.iter().map(|byte| format!("{byte:02x}")).collect(), None, 0))
-        });
-        crate::source::digest(files.chain([divisor]).chain(some))
+        crate::source::digest(files.chain([divisor, (contents(&self.pairs), None, 0)]))
     }
 
     /// Reads image `index` and its depth map.

@@ -20,7 +20,7 @@ pub use rules::{IGNORE, LabelMap, LabelRules};
 
 use crate::error::{Error, Result};
 use crate::source::is_image;
-use pairs::{Pair, PairOptions, pair};
+use pairs::{Pair, PairOptions, contents, pair};
 
 /// How images and their labels are paired, and what label values mean.
 #[derive(Debug, Clone)]
@@ -137,10 +137,11 @@ impl DenseSet {
     }
 
     /// Returns a short hex digest that changes with the names and sizes of the images and of their
-    /// labels.
+    /// labels, and with the contents of some of them.
     pub fn fingerprint(&self) -> String {
         let files = self.pairs.iter().flat_map(|pair| [&pair.image, &pair.labels]);
-        crate::source::digest(files.map(|file| (file.name.clone(), None, file.place.bytes())))
+        let files = files.map(|file| (file.name.clone(), None, file.place.bytes()));
+        crate::source::digest(files.chain([(contents(&self.pairs), None, 0)]))
     }
 
     /// Reads image `index` and its labels.

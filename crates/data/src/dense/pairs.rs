@@ -5,13 +5,21 @@ use std::path::Path;
 
 use super::files::{FoundFile, list};
 use crate::error::{Error, Result};
-use crate::source::is_image;
+use crate::source::{is_image, sample};
 
 /// An image and its label image or depth map.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
     pub(super) image: FoundFile,
     pub(super) labels: FoundFile,
+}
+
+/// Computes a digest of the contents of some images and of their labels.
+pub(super) fn contents(pairs: &[Pair]) -> String {
+    sample(pairs.len(), |index| {
+        let Pair { image, labels } = pairs.get(index)?;
+        Some([image.place.read().ok()?, labels.place.read().ok()?].concat())
+    })
 }
 
 /// Where the images and their labels are, and how they are named.

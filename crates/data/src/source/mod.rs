@@ -136,6 +136,21 @@ pub(crate) fn digest(images: impl Iterator<Item = (String, Option<u32>, u64)>) -
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Number of files whose contents identify a set of images, besides all names and sizes.
+const SAMPLED: usize = 16;
+
+/// Computes a digest of the contents of some of `len` files, spread evenly over them, for sets whose
+/// files have equal sizes: 16 hex digits. `content` returns `None` for a file that cannot be read.
+pub(crate) fn sample(len: usize, content: impl Fn(usize) -> Option<Vec<u8>>) -> String {
+    let every = len.div_ceil(SAMPLED).max(1);
+    let contents = (0..len).step_by(every).map(|index| {
+        let bytes = content(index).unwrap_or_default();
+        let digest = Sha256::digest(&bytes);
+        (digest.iter().map(|byte| format!("{byte:02x}")).collect(), None, bytes.len() as u64)
+    });
+    digest(contents)
+}
+
 /// Reads an entire image file.
 fn read_file(path: &Path) -> Result<Payload> {
     let bytes = plain_file(path, "read")?;

@@ -224,6 +224,12 @@ fn a_folder_in_a_tar_is_a_folder() {
         assert_eq!((in_tar.image, in_tar.labels), (plain.image, plain.labels));
     }
     assert_eq!(set.fingerprint(), plain.fingerprint());
+    // Other classes in a file of the same size.
+    let labels = folder.path("labels/b.png");
+    let mut bytes = fs::read(&labels).unwrap();
+    bytes.reverse();
+    fs::write(&labels, bytes).unwrap();
+    assert_ne!(set.fingerprint(), folder.open(two_classes()).unwrap().fingerprint());
     let error =
         message(DenseSet::open(&tar.join("none"), &tar.join("other/labels"), two_classes()));
     assert!(error.contains("pack.tar") && error.contains("none"), "{error}");

@@ -232,6 +232,16 @@ fn what_changes_features_changes_the_folder() {
     others.push(of(fingerprint, &ExtractOptions { limit: Some(5), ..options() }));
     let precision = FeaturePrecision::Bf16;
     others.push(of(fingerprint, &ExtractOptions { precision, ..options() }));
+    // An image of the same name and size.
+    let path = folder.path().join("data/images").join(dataset.name(0));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.reverse();
+    fs::write(&path, bytes).unwrap();
+    let root = folder.path().join("data/images").display().to_string();
+    let changed = data::open(&DataConfig { path: Some(root), ..DataConfig::default() }).unwrap();
+    assert_eq!(changed.fingerprint(), dataset.fingerprint());
+    let network = Network { backbone: &backbone, fingerprint };
+    others.push(store.folder_of(network, &changed, &options()).unwrap());
     assert!(others.iter().all(|other| *other != base), "{others:?}");
 }
 

@@ -151,7 +151,7 @@ impl<'a> LabeledTask<'a> {
     /// Returns a string that identifies the features of a network: it changes with the network, the
     /// images, their size, and the precision.
     pub fn identity(&self, network: Network<'_>) -> String {
-        let sets = [0, 1].map(|set| self.sets[set].fingerprint());
+        let sets = [0, 1].map(|set| (self.sets[set].fingerprint(), self.sets[set].sample()));
         format!(
             "{} {sets:?} {SUBSET_VERSION} {:?} {:?} {}",
             network.fingerprint,

@@ -141,16 +141,20 @@ fn labeled(
         ImageFeature::MeanPatch => true,
     };
     let wanted = chosen.labeled.iter().flat_map(|one| (one.wanted)()).filter(fits).collect();
-    let images = images.images(subject);
+    let (images, start) = (images.images(subject), Instant::now());
     let task = images.as_ref().map_err(Clone::clone).and_then(|images| {
         let task = LabeledTask::open(images, subject, &wanted, terminal);
         task.map_err(Failure::from)
     });
     match task {
-        Ok(task) => chosen
-            .labeled
-            .iter()
-            .try_for_each(|one| done.put(args, subject, one.name, || (one.measure)(&task, args))),
+        Ok(task) => {
+            let seconds = start.elapsed().as_secs_f64();
+            note(&format!("features of labeled images: {seconds:.1} s"));
+            let mut labeled = chosen.labeled.iter();
+            labeled.try_for_each(|one| {
+                done.put(args, subject, one.name, || (one.measure)(&task, args))
+            })
+        }
         // All protocols on labeled images fail with the same error.
         Err(failure) => {
             let names: Vec<&str> = chosen.labeled.iter().map(|one| one.name).collect();

@@ -202,10 +202,9 @@ pub fn table(records: &[&Record]) -> String {
         metrics.and_then(|(_, metrics)| metrics.get(metric)).map(|&score| percent(score, 1))
     };
     let or_none = |score: Option<String>| score.unwrap_or_else(|| "-".to_owned());
-    // The baseline that needs no network at all.
     let simple = |record: &Record, metric: &String| {
-        let of = |name: &str| Some(format!("{} ({name})", score(record, metric, name)?));
-        or_none(SIMPLE.into_iter().find_map(of))
+        let found = record.without_network(metric);
+        or_none(found.map(|(name, score)| format!("{} ({name})", percent(score, 1))))
     };
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
     let head = ["protocol", "metric", "this network", "untrained", "no network", "rank", "weights"];
@@ -228,9 +227,6 @@ pub fn table(records: &[&Record]) -> String {
     }
     format!("{}\n{}{}", aligned(&rows, &[0, 1, 6]), seen(records), notes(records))
 }
-
-/// Baselines without a network.
-const SIMPLE: [&str; 2] = ["pixels", "mean map"];
 
 /// Describes what each protocol saw: once if that is the same for all networks, so that their rows
 /// can be compared, and for each network otherwise.
