@@ -4,13 +4,14 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "common.cpp",
     "optim.cpp",
     "autocast.cpp",
     "checkpoint.cpp",
     "device.cpp",
     "numerics.cpp",
+    "parallel.cpp",
     "profiler.cpp",
     "transfer.cpp",
     "dist.cpp",

@@ -60,6 +60,20 @@ impl Failure {
     }
 }
 
+/// Settings of evaluations that options of the same names set.
+const OPTIONS: [&str; 10] = [
+    "batch",
+    "blocks",
+    "cache_gb",
+    "k",
+    "lr",
+    "memory",
+    "rates",
+    "scored",
+    "stride",
+    "temperature",
+];
+
 /// Converts an error of a library to a failure that shows the error and all its causes on one line.
 /// An invalid config, an invalid value of the model, and an unknown file extension count as usage
 /// errors.
@@ -80,6 +94,11 @@ impl<E: Error + 'static> From<E> for Failure {
             }
             Some(protocols::Error::Labels { set, .. }) => {
                 return Self::failed(format!("--{set} {}", error_chain(&error)));
+            }
+            Some(protocols::Error::Eval(eval::Error::Setting { key, problem }))
+                if OPTIONS.contains(key) =>
+            {
+                return Self::usage(format!("--{}: {problem}", key.replace('_', "-")));
             }
             Some(protocols::Error::Features { .. }) => {
                 return Self::failed(format!("--features {}", error_chain(&error)));

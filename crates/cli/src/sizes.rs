@@ -47,6 +47,7 @@ impl Sizes {
             (None, Some(probe)) if probe.crop == crop => probe.resize,
             (None, _) => EvalTransform::for_crop(crop).resize,
         };
+        at_most("--resize", resize)?;
         if self.resize.is_some() && resize < crop {
             let sentence = match self.crop {
                 Some(_) => format!("--resize {resize}: must be at least --crop {crop}"),
@@ -66,6 +67,7 @@ impl Sizes {
 /// # Errors
 /// Returns an error if `crop` is 0 or not a multiple of the patch size.
 pub fn whole_patches(option: &str, crop: u32, model: &ModelConfig) -> Result<()> {
+    at_most(option, crop)?;
     let (patch, side) = (model.patch_size, i64::from(crop));
     if crop > 0 && side % patch == 0 {
         return Ok(());
@@ -78,6 +80,20 @@ pub fn whole_patches(option: &str, crop: u32, model: &ModelConfig) -> Result<()>
     Err(Failure::usage(format!(
         "{option} {crop}: must be a multiple of the patch size of {patch} pixels, such as {near}"
     )))
+}
+
+/// Maximum side of an image in pixels, which bounds the memory that an image takes.
+const MOST: u32 = 16_384;
+
+/// Checks that a side in pixels, the value of `option`, is not above the maximum.
+///
+/// # Errors
+/// Returns an error if it is.
+pub fn at_most(option: &str, side: u32) -> Result<()> {
+    match side <= MOST {
+        true => Ok(()),
+        false => Err(Failure::usage(format!("{option} {side}: must be at most {MOST} pixels"))),
+    }
 }
 
 /// Describes the transform in words.

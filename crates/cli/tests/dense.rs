@@ -117,7 +117,7 @@ fn what_cannot_be_measured_is_said() {
     // Protocols do not accept the options of others.
     bench.lacks(&eval("in-context", &["--classes", "2"]), "--resize");
     bench.lacks(&eval("segment-knn", &["--classes", "2"]), "--batch");
-    fails(1, &eval("in-context", &["--classes", "2", "--memory", "3"]), "memory");
+    fails(2, &eval("in-context", &["--classes", "2", "--memory", "3"]), "--memory: must fit");
     for (protocol, option, value) in [
         ("in-context", "--k", "0"),
         ("segment", "--lr", "0"),
@@ -133,7 +133,7 @@ fn what_cannot_be_measured_is_said() {
     fs::write(bench.path("none.txt"), "\n").unwrap();
     fails(1, &eval("in-context", &["--classes", "2", "--list", "none.txt"]), "contains no names");
     fails(1, &eval("in-context", &["--classes", "300"]), "255");
-    fails(1, &eval("segment", &["--classes", "2", "--stride", "99"]), "stride");
+    fails(2, &eval("segment", &["--classes", "2", "--stride", "99"]), "--stride: must be");
     // It is an error if every label image has an invalid value, but a single bad image is left out.
     fails(1, &eval("in-context", &["--classes", "1"]), "labels/0.png");
     fs::write(bench.path("train/images/1.png"), "no image").unwrap();

@@ -109,9 +109,8 @@ fn what_cannot_be_measured_is_said() {
     );
     fails(2, &["--max-depth", "0"], "--max-depth: must be greater than 0");
     fails(1, &["--max-depth", "0.0001"], "max_depth");
-    fails(1, &["--scored", "nyu"], "640x480");
     fails(1, &["--max-depth", "0.01"], "divisor");
-    fails(1, &["--scored", "nyu"], "640x480");
+    fails(2, &["--scored", "nyu"], "--scored: the NYU crop is defined for images of 640x480");
     // A single broken map is left out.
     fs::write(bench.path("train/depth/1.png"), "no image").unwrap();
     let output = bench.run(&eval(&[&short[..], &["--json"]].concat()));

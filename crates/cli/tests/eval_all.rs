@@ -111,16 +111,25 @@ fn all_images_that_are_given_are_measured_in_one_table() {
 #[test]
 fn a_protocol_that_fails_does_not_affect_the_others() {
     let bench = bench();
-    fs::write(bench.path("truth.json"), "{").unwrap();
+    for i in 0..3 {
+        fs::write(bench.path(&format!("objects/{i}.png")), "no image").unwrap();
+    }
+    for name in ["original/200000", "original/200100", "strong/200001", "strong/200101"] {
+        fs::write(bench.path(&format!("copydays/{name}.png")), "no image").unwrap();
+    }
     let quick = [&ALL[..], &LABELED, &OBJECTS, &["--without", "linear,logistic"]].concat();
     let output = bench.run(&quick);
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(table.contains("skipped maskcut: ") && table.contains("knn "), "{table}");
     assert_eq!(output.status.code(), Some(1), "{table}");
     assert!(stderr(&output).contains("some protocols could not be measured"));
-    let none = [&ALL[..], &OBJECTS, &["--frames", "objects", "--truth", "tracks"]].concat();
+    let none = [&ALL[..], &OBJECTS, &["--copydays", "copydays"]].concat();
     let said = bench.fails(1, &none);
     assert!(said.contains("no protocol could be measured"), "{said}");
+    // What is wrong with files is reported before anything is measured.
+    fs::write(bench.path("truth.json"), "{").unwrap();
+    let said = bench.fails(1, &[&ALL[..], &LABELED, &OBJECTS].concat());
+    assert!(said.contains("maskcut: truth.json is not") && !said.contains("knn"), "{said}");
     let missing = [&ALL[..], &LABELED, &["--copydays", "nowhere"]].concat();
     let said = bench.fails(1, &missing);
     assert!(said.contains("--copydays nowhere: does not exist"), "{said}");

@@ -4,6 +4,7 @@ mod blocks;
 mod candidates;
 mod largest;
 mod rounded;
+mod rows;
 
 use tch::{Device, Kind, Tensor};
 use torch_ext::with_values;
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::features::unit_rows;
 pub(crate) use blocks::blocks;
 use largest::Largest;
-use rounded::Rounded;
+use rounded::{Found, Rounded};
 
 /// Number of queries per block.
 pub(crate) const QUERY_ROWS: i64 = 1024;
@@ -127,11 +128,23 @@ impl Index {
     }
 
     fn of_block(&self, queries: &Tensor, k: i64, key_rows: i64) -> Result<Neighbors> {
-        if let Some(rounded) = &self.rounded
-            && let Some([similarities, indices]) = rounded.nearest(queries, &self.keys, k)?
-        {
-            return Ok(Neighbors { similarities, indices });
+        let found = self.rounded.as_ref().map(|rounded| rounded.nearest(queries, &self.keys, k));
+        let Some(Found { products, rows, crowded }) = found.transpose()?.flatten() else {
+            return self.among_all(queries, k, key_rows);
+        };
+        let mut found = Neighbors { similarities: products, indices: rows };
+        if !crowded.is_empty() {
+            let crowded = Tensor::from_slice(&crowded);
+            let all = self.among_all(&queries.index_select(0, &crowded), k, key_rows)?;
+            let put = |to: &Tensor, from: &Tensor| to.f_index_copy(0, &crowded, from);
+            found.similarities = put(&found.similarities, &all.similarities)?;
+            found.indices = put(&found.indices, &all.indices)?;
         }
+        Ok(found)
+    }
+
+    /// Compares queries with all keys.
+    fn among_all(&self, queries: &Tensor, k: i64, key_rows: i64) -> Result<Neighbors> {
         let mut found: Option<Neighbors> = None;
         for (start, keys) in blocks(&self.keys, key_rows) {
             let offsets = self.offsets.as_ref().map(|all| all.narrow(1, start, keys.size()[0]));
@@ -173,7 +186,7 @@ pub(crate) fn nearest_of(
     let rows = queries.size()[0];
     let mut largest = Largest::new(rows as usize, k as usize);
     for (start, keys) in blocks(keys, TILE_ROWS) {
-        with_values(&similarities(start, &keys), |values| largest.add(values, start as usize))?;
+        with_values(&similarities(start, &keys), |values| largest.add(values, start as usize))??;
     }
     let (similarities, indices) = largest.finish();
     Ok(Neighbors {
@@ -220,8 +233,8 @@ mod tests {
         let rounded = Rounded::of(&keys).unwrap().unwrap();
         for k in [1, 5, 40] {
             let limits = Limits { k: k as usize, most: 4000 };
-            let [products, rows] =
-                rounded.among_candidates(&queries, &keys, limits).unwrap().expect("any number");
+            let Found { products, rows, .. } =
+                rounded.among_candidates(&queries, &keys, limits).unwrap();
             let found = nearest_of(&queries, &keys, None, k).unwrap();
             assert_eq!((rows, products), (found.indices, found.similarities), "{k}");
         }

@@ -224,7 +224,7 @@ fn pixels_do_not_depend_on_brightness() {
     let normalize = Normalize { mean: vec![0.5; 3], std: vec![0.25; 3] };
     let (device, precision) = (Device::Cpu, FeaturePrecision::Fp32);
     let frozen = Frozen { network: &network, normalize: &normalize, device, precision };
-    let kind = ImageFeatureKind::Pixels { side: 8 };
+    let kind = ImageFeatureKind::Pixels { side: 8, network: [u32::MAX, 1] };
     let options = EmbedOptions { frozen, pixels: PixelFormat::RGB, kind };
     let rows = embed(&files, &options, &mut |_, _| ()).unwrap().features;
     assert_eq!(rows.size(), [3, 8 * 8 * 3]);

@@ -208,6 +208,8 @@ impl Task<'_> {
         if let Value::Object(settings) = serde_json::to_value(&self.protocol.config)? {
             settings.into_iter().for_each(|(name, value)| record.set(&name, value));
         }
+        let [height, width] = self.protocol.config.crop;
+        record.crop = (height == width).then_some(height);
         record.set("divisor", self.protocol.divisor);
         record.limits([self.train.limit, self.test.limit]);
         record.data = vec![

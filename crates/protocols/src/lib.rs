@@ -17,6 +17,7 @@ mod depth;
 mod error;
 pub mod labeled;
 mod maskcut;
+mod notes;
 mod observer;
 mod protocol;
 mod ranking;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use eval::record::{DataUsed, Record, THIS, TRUTH};
+use eval::record::{DataUsed, Record, THIS, TRUTH, Weights};
 use eval::results::Results;
 use serde_json::Value;
 
 use super::error::{Error, Result};
-use super::markup::{absent, escape, section, text_table};
+use super::markup::{self, absent, escape, section, text_table};
 use super::run::{Run, name_of};
 use super::scale::{self, percent};
 
@@ -18,23 +18,8 @@ const HEADING: &str = "Evaluations";
 const SHOWN: usize = 12;
 
 /// Titles of the columns.
-const HEAD: [&str; 15] = [
-    "protocol",
-    "metric",
-    THIS,
-    "untrained",
-    "no network",
-    "other metrics",
-    "effective rank",
-    "effective dimension",
-    "settings",
-    "step",
-    "data",
-    "images",
-    "weights",
-    "fingerprint",
-    "version",
-];
+const HEAD: [&str; 8] =
+    ["weights", "step", "protocol", "metric", THIS, "untrained", "no network", "effective rank"];
 
 /// Returns the section with all evaluations in `results.json`; empty if there are none.
 pub(crate) fn evaluations(run: &Run) -> String {
@@ -86,7 +71,7 @@ pub(crate) fn page_of(folder: &Path) -> Result<Option<(String, String)>> {
 /// Returns the section with the table, and with the notes on its rows.
 fn table(records: &[Record]) -> String {
     let rows: Vec<Vec<String>> = records.iter().map(row).collect();
-    let table = text_table(&HEAD, &rows);
+    let table = markup::table(&HEAD, &rows);
     let mut notes = vec![
         "All protocols use frozen features; untrained is the same network before its first step. \
          results.csv has all numbers.",
@@ -98,7 +83,8 @@ fn table(records: &[Record]) -> String {
     }
     let note = |text: &&str| format!("<p class=\"note\">{}</p>\n", escape(text));
     let notes: String = notes.iter().map(note).collect();
-    section("evaluations", HEADING, &format!("{table}{notes}"))
+    let details: String = records.iter().map(details).collect();
+    section("evaluations", HEADING, &format!("{table}{notes}{details}"))
 }
 
 /// Returns the cells of one evaluation, in the order of [`HEAD`].
@@ -111,27 +97,45 @@ fn row(record: &Record) -> Vec<String> {
     let without_network = record.without_network(&record.main);
     let without_network =
         without_network.map(|(name, score)| format!("{} ({name})", percent(score, 1)));
-    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
-    let others = record.metrics.iter().filter(|(name, _)| **name != record.main);
-    let others =
-        others.map(|(name, &score)| format!("{} {}", named(name), scale::score(name, score)));
     vec![
+        record.weights.path.clone(),
+        record.weights.step.to_string(),
         record.protocol.clone(),
         named(&record.main),
         main(THIS),
         main("untrained"),
         without_network.unwrap_or_else(|| "-".to_owned()),
-        joined(others),
         number(record.effective_rank),
-        number(record.effective_dimension),
-        settings(record),
-        record.weights.step.to_string(),
-        images(record),
-        sizes(record),
-        record.weights.path.clone(),
-        record.weights.fingerprint.chars().take(SHOWN).collect(),
-        record.version.clone(),
     ]
+}
+
+/// Returns everything else about an evaluation, which opens on a click.
+fn details(record: &Record) -> String {
+    let others = record.metrics.iter().filter(|(name, _)| **name != record.main);
+    let others =
+        others.map(|(name, &score)| format!("{} {}", named(name), scale::score(name, score)));
+    let rows = [
+        ("other metrics", joined(others)),
+        ("effective dimension", number(record.effective_dimension)),
+        ("settings", settings(record)),
+        ("data", images(record)),
+        ("images", sizes(record)),
+        ("fingerprint of the weights", record.weights.fingerprint.chars().take(SHOWN).collect()),
+        ("version", record.version.clone()),
+    ];
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .collect();
+    let Weights { path, step, .. } = &record.weights;
+    let title = escape(&format!("{} of {path}, step {step}", record.protocol));
+    format!("<details><summary>{title}</summary>\n{}</details>\n", text_table(&[], &rows))
+}
+
+/// Formats a number; `-` if there is none.
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
 }
 
 /// Returns the name of a metric as a page shows it: files call top-1 accuracy `top1`.

@@ -93,9 +93,12 @@ fn all_evaluations_are_in_one_table() {
     let html = super::html(&folder, &read_config).unwrap();
     for expect in [
         "<h2>Evaluations</h2>",
-        "<td>linear &lt;v2&gt;</td><td>top-1</td><td>62.5%</td><td>12.5%</td><td>-</td><td>top-5 75.0%</td>",
-        "<td>-</td><td>17.2</td><td>epochs 10, rates 9 values from 0 to 8</td><td>40</td>",
-        "<td>resize 256</td>",
+        "<td>40</td><td>linear &lt;v2&gt;</td><td>top-1</td><td>62.5%</td><td>12.5%</td><td>-</td><td>-</td>",
+        "<summary>linear &lt;v2&gt; of , step 40</summary>",
+        "<td>other metrics</td><td>top-5 75.0%</td>",
+        "<td>effective dimension</td><td>17.2</td>",
+        "<td>settings</td><td>epochs 10, rates 9 values from 0 to 8</td>",
+        "<td>images</td><td>resize 256</td>",
     ] {
         assert!(html.contains(expect), "{expect}");
     }

@@ -5,9 +5,10 @@
 // all its scores, their softmax, and the mixture of values; scores and sums are in fp32.
 #include "shim.h"
 
-#include <ATen/TensorIterator.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+
+#include "in_parallel.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -31,22 +32,6 @@ constexpr int64_t kTiles = 4; // of queries in a piece of work
 
 int64_t padded(int64_t size) {
   return (size + kColumns - 1) / kColumns * kColumns;
-}
-
-// Calls work(i) for all i below `count` in libtorch's threads. An iterator over `count` bytes does so without our
-// linking the OpenMP runtime that libtorch brings with it.
-template <class Work>
-void in_parallel(int64_t count, const Work& work) {
-  Tensor places = at::empty({count}, at::kByte);
-  const auto first = static_cast<char*>(places.data_ptr());
-  auto iterator = at::TensorIterator::nullary_op(places);
-  iterator.for_each(
-      [&](char** data, const int64_t* strides, int64_t size, int64_t rows) {
-        for (int64_t i = 0; i < size * rows; ++i) {
-          work(data[0] + i % size * strides[0] + i / size * strides[1] - first);
-        }
-      },
-      /*grain_size=*/1);
 }
 
 // One of queries, keys, and values: [B, H, T, W] with W dense.

@@ -158,6 +158,9 @@ const char* simdino_fused_linear(
 // The processor must have AVX-512 BF16.
 const char* simdino_cpu_attention(tensor_ptr q, tensor_ptr k, tensor_ptr v, tensor_ptr* out) noexcept;
 
+// Calls work(data, i) for all i below `count` in libtorch's threads. `work` must not throw.
+const char* simdino_in_parallel(int64_t count, void (*work)(const void*, int64_t), const void* data) noexcept;
+
 // Memory of a CUDA device in bytes; src/ffi.rs repeats the layout.
 struct SimdinoMemory {
   uint64_t allocated, reserved, peak_allocated, free, total;

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use crate::error::same_length;
 use crate::{Result, ffi};
 
 /// Tensors and hyperparameters of one AdamW step over a group of parameters.
@@ -58,7 +59,7 @@ pub fn fused_adamw_(step: &AdamWStep<'_>) -> Result<()> {
         ("exp_avg_sqs", step.exp_avg_sqs.len()),
         ("steps", step.steps.len()),
     ];
-    ffi::same_length(WHAT, step.params.len(), &lists)?;
+    same_length(WHAT, step.params.len(), &lists)?;
     if step.params.is_empty() {
         return Ok(());
     }

@@ -166,3 +166,15 @@ pub struct GroupFailure {
     /// The message of libtorch.
     pub message: String,
 }
+
+/// Returns an error if a list does not have `len` elements.
+pub(crate) fn same_length(
+    what: &'static str,
+    len: usize,
+    lists: &[(&'static str, usize)],
+) -> Result<()> {
+    match lists.iter().find(|(_, got)| *got != len) {
+        Some(&(name, got)) => Err(Error::Length { what, name, expected: len, got }),
+        None => Ok(()),
+    }
+}

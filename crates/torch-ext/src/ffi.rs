@@ -248,6 +248,11 @@ unsafe extern "C" {
         v: *mut C_tensor,
         out: *mut *mut C_tensor,
     ) -> Message;
+    pub(crate) fn simdino_in_parallel(
+        count: i64,
+        work: unsafe extern "C" fn(*const c_void, i64),
+        data: *const c_void,
+    ) -> Message;
     pub(crate) fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
     pub(crate) fn simdino_cuda_reset_peak(index: c_int) -> Message;
     pub(crate) fn simdino_stream_new(index: c_int, out: *mut *mut Stream) -> Message;
@@ -382,17 +387,5 @@ pub(crate) fn cuda_index(what: &'static str, device: Device) -> Result<c_int> {
         Device::Cpu => Ok(-1),
         Device::Cuda(index) => c_int::try_from(index).map_err(|_| Error::Device { what, device }),
         _ => Err(Error::Device { what, device }),
-    }
-}
-
-/// Returns an error if a list does not have `len` elements.
-pub(crate) fn same_length(
-    what: &'static str,
-    len: usize,
-    lists: &[(&'static str, usize)],
-) -> Result<()> {
-    match lists.iter().find(|(_, got)| *got != len) {
-        Some(&(name, got)) => Err(Error::Length { what, name, expected: len, got }),
-        None => Ok(()),
     }
 }

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use crate::error::same_length;
 use crate::{Result, ffi};
 
 /// Moves each target toward its source, in place and outside autograd:
@@ -14,7 +15,7 @@ use crate::{Result, ffi};
 /// device; nothing is written then.
 pub fn foreach_lerp_(targets: &[Tensor], sources: &[Tensor], weight: f64) -> Result<()> {
     const WHAT: &str = "foreach_lerp_";
-    ffi::same_length(WHAT, targets.len(), &[("sources", sources.len())])?;
+    same_length(WHAT, targets.len(), &[("sources", sources.len())])?;
     if targets.is_empty() {
         return Ok(());
     }
@@ -54,7 +55,7 @@ pub fn foreach_norm(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
 /// Returns an error if the lists differ in length.
 pub fn foreach_mul_(tensors: &[Tensor], factors: &[f64]) -> Result<()> {
     const WHAT: &str = "foreach_mul_";
-    ffi::same_length(WHAT, tensors.len(), &[("factors", factors.len())])?;
+    same_length(WHAT, tensors.len(), &[("factors", factors.len())])?;
     if tensors.is_empty() {
         return Ok(());
     }

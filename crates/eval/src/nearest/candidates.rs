@@ -1,6 +1,8 @@
 //! Selects the keys that may be among the nearest, based on inexact products.
 
 use super::largest::{CHUNK, descending};
+use super::rows::each_row;
+use crate::error::Result;
 
 /// Largest relative change by rounding to bf16, with respect to the rounded value.
 const ROUNDING: f32 = 1.0 / 256.0;
@@ -38,6 +40,21 @@ struct Row {
     least: f32,
     /// Maximum error of a product with respect to fp32, not counting the final rounding to bf16.
     error: f64,
+    /// Whether there are too many candidates, which are then no longer collected.
+    crowded: bool,
+    /// The nearest keys, once they are known.
+    nearest: Vec<(f32, usize)>,
+}
+
+/// The nearest keys of several queries.
+#[derive(Debug)]
+pub(super) struct Nearest {
+    /// The largest fp32 products of each query, `[rows, k]`.
+    pub products: Vec<f32>,
+    /// Their columns, `[rows, k]`.
+    pub columns: Vec<i64>,
+    /// Queries with too many candidates, whose products and columns are meaningless.
+    pub crowded: Vec<i64>,
 }
 
 /// Bounds of a product before its final rounding to bf16.
@@ -52,46 +69,54 @@ impl Candidates {
     /// Creates empty candidate lists for queries with these maximum errors.
     pub(super) fn new(errors: &[f64], limits: Limits) -> Self {
         let full = 4 * limits.k + CHUNK;
-        let row = |&error| Row { found: Vec::new(), full, least: f32::NEG_INFINITY, error };
+        let row = |&error| Row {
+            found: Vec::new(),
+            full,
+            least: f32::NEG_INFINITY,
+            error,
+            crowded: false,
+            nearest: Vec::new(),
+        };
         Self { limits, rows: errors.iter().map(row).collect() }
     }
 
-    /// Adds keys; returns `false` if there are too many candidates.
-    pub(super) fn add(&mut self, products: Products<'_>) -> bool {
-        let Products { values, offsets, first } = products;
-        let (limits, rows) = (self.limits, self.rows.iter_mut());
-        let mut rows = rows.zip(values.chunks_exact(offsets.len().max(1)));
-        simd::dispatch(
-            #[inline(always)]
-            || rows.all(|(row, values)| row.add(Products { values, offsets, first }, limits)),
-        )
+    /// Adds keys.
+    ///
+    /// # Errors
+    /// Returns an error if libtorch cannot begin.
+    pub(super) fn add(&mut self, products: Products<'_>) -> Result<()> {
+        let (limits, Products { values, offsets, first }) = (self.limits, products);
+        each_row(&mut self.rows, values, offsets.len(), |row, values| {
+            if row.crowded {
+                return;
+            }
+            let products = Products { values, offsets, first };
+            row.crowded = !simd::dispatch(
+                #[inline(always)]
+                || row.add(products, limits),
+            );
+        })
     }
 
-    /// Returns the largest `k` fp32 products of each query in descending order, and their columns.
-    /// Among equal products, the lowest column comes first. `queries` and `keys` have the same
-    /// width. Returns `None` if there are too many candidates.
-    pub(super) fn nearest(mut self, queries: &[f32], keys: &[f32]) -> Option<(Vec<f32>, Vec<i64>)> {
+    /// Computes the `k` largest fp32 products of each query in descending order. Among equal
+    /// products, the lowest column comes first. `queries` and `keys` have the same width.
+    ///
+    /// # Errors
+    /// Returns an error if libtorch cannot begin.
+    pub(super) fn nearest(mut self, queries: &[f32], keys: &[f32]) -> Result<Nearest> {
         let width = queries.len() / self.rows.len().max(1);
-        let (mut products, mut columns) = (Vec::new(), Vec::new());
-        for (row, query) in self.rows.iter_mut().zip(queries.chunks_exact(width.max(1))) {
-            if !row.prune(self.limits) {
-                return None;
+        let limits = self.limits;
+        each_row(&mut self.rows, queries, width, |row, query| row.compare(query, keys, limits))?;
+        let (mut products, mut columns, mut crowded) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, mut row) in (0..).zip(self.rows) {
+            if row.crowded {
+                crowded.push(index);
+                row.nearest = vec![(0.0, 0); limits.k];
             }
-            let mut exact = Vec::with_capacity(row.found.len());
-            simd::dispatch(
-                #[inline(always)]
-                || {
-                    for &Candidate { column, .. } in &row.found {
-                        exact.push((dot(query, &keys[column * width..][..width]), column));
-                    }
-                },
-            );
-            exact.sort_unstable_by(descending);
-            exact.truncate(self.limits.k);
-            products.extend(exact.iter().map(|found| found.0));
-            columns.extend(exact.iter().map(|found| found.1 as i64));
+            products.extend(row.nearest.iter().map(|found| found.0));
+            columns.extend(row.nearest.iter().map(|found| found.1 as i64));
         }
-        Some((products, columns))
+        Ok(Nearest { products, columns, crowded })
     }
 }
 
@@ -123,6 +148,25 @@ impl Row {
             }
         }
         self.found.len() < self.full || self.prune(limits)
+    }
+
+    /// Computes the products of the candidates in fp32, and keeps the largest.
+    fn compare(&mut self, query: &[f32], keys: &[f32], limits: Limits) {
+        self.crowded = self.crowded || !self.prune(limits);
+        if self.crowded {
+            return;
+        }
+        let (width, found, nearest) = (query.len(), &self.found, &mut self.nearest);
+        simd::dispatch(
+            #[inline(always)]
+            || {
+                for &Candidate { column, .. } in found {
+                    nearest.push((dot(query, &keys[column * width..][..width]), column));
+                }
+            },
+        );
+        nearest.sort_unstable_by(descending);
+        nearest.truncate(limits.k);
     }
 
     /// Removes candidates that cannot be among the `k` nearest; returns `false` if too many remain.
@@ -193,7 +237,7 @@ mod tests {
         {
             let limits = Limits { k: 1, most: expected };
             let mut candidates = Candidates::new(&[error], limits);
-            assert!(candidates.add(Products { values: &values, offsets: &offsets, first: 0 }));
+            candidates.add(Products { values: &values, offsets: &offsets, first: 0 }).unwrap();
             assert!(candidates.rows[0].prune(limits));
             assert_eq!(candidates.rows[0].found.len(), expected, "{error}");
             assert!(!candidates.rows[0].prune(Limits { k: 1, most: expected - 1 }));

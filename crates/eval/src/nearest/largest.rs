@@ -2,6 +2,9 @@
 
 use std::cmp::Ordering;
 
+use super::rows::each_row;
+use crate::error::Result;
+
 /// Number of columns scanned at once: a few registers of any width.
 pub(super) const CHUNK: usize = 64;
 
@@ -33,18 +36,17 @@ impl Largest {
     }
 
     /// Adds a block of columns, `[rows, m]`, that starts at column `first`.
-    pub(super) fn add(&mut self, values: &[f32], first: usize) {
-        let count = values.len() / self.rows.len().max(1);
-        if count > 0 {
+    ///
+    /// # Errors
+    /// Returns an error if libtorch cannot begin.
+    pub(super) fn add(&mut self, values: &[f32], first: usize) -> Result<()> {
+        let (k, count) = (self.k, values.len() / self.rows.len().max(1));
+        each_row(&mut self.rows, values, count, |row, values| {
             simd::dispatch(
                 #[inline(always)]
-                || {
-                    for (row, values) in self.rows.iter_mut().zip(values.chunks_exact(count)) {
-                        row.add(values, first, self.k);
-                    }
-                },
+                || row.add(values, first, k),
             );
-        }
+        })
     }
 
     /// Returns the `k` largest values of each row in descending order, and their columns. Among
@@ -136,7 +138,7 @@ mod tests {
                     let part = start..columns.min(start + block);
                     let values: Vec<f32> =
                         rows.iter().flat_map(|row| row[part.clone()].to_vec()).collect();
-                    largest.add(&values, start);
+                    largest.add(&values, start).unwrap();
                 }
                 let (values, indices) = largest.finish();
                 let got: Vec<Found> =
@@ -149,8 +151,8 @@ mod tests {
     #[test]
     fn values_below_all_others_fill_up_what_is_missing() {
         let mut largest = Largest::new(1, 3);
-        largest.add(&[f32::NEG_INFINITY, 1.0], 0);
-        largest.add(&[f32::NEG_INFINITY, f32::NEG_INFINITY], 2);
+        largest.add(&[f32::NEG_INFINITY, 1.0], 0).unwrap();
+        largest.add(&[f32::NEG_INFINITY, f32::NEG_INFINITY], 2).unwrap();
         let (values, columns) = largest.finish();
         assert_eq!(values, [1.0, f32::NEG_INFINITY, f32::NEG_INFINITY]);
         assert_eq!(columns, [1, 0, 2]);

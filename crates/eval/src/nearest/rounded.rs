@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 use torch_ext::{with_bf16, with_values};
 
 use super::blocks::blocks;
-use super::candidates::{Candidates, Limits, Products};
+use super::candidates::{Candidates, Limits, Nearest, Products};
 use crate::error::Result;
 
 /// Number of keys per block: 1 MB of products, which stay in the cache until candidates have been
@@ -48,8 +48,20 @@ pub(super) struct Rounded {
     lost: f64,
     /// Largest norm of an original key.
     original: f64,
-    /// Whether a query had too many candidates because keys are similar to each other.
+    /// Whether most queries of a block had too many candidates because keys are similar to each
+    /// other.
     crowded: AtomicBool,
+}
+
+/// The nearest keys of several queries.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The largest dot products of each query in descending order, `[b, k]`.
+    pub products: Tensor,
+    /// The rows of these keys, `[b, k]`.
+    pub rows: Tensor,
+    /// Indices of the queries with too many candidates, which must be compared with all keys.
+    pub crowded: Vec<i64>,
 }
 
 /// Returns whether libtorch multiplies bf16 faster than fp32 on this CPU.
@@ -98,16 +110,11 @@ impl Rounded {
         Ok(Some(Self { keys, mean, offsets, largest_offset, longest, lost, original, crowded }))
     }
 
-    /// Returns the `k` largest dot products of each query of `[b, D]` with `keys` (the original
-    /// keys in fp32) in descending order, and the rows of these keys, both `[b, k]`. Among equal
-    /// products, the lowest row comes first. Returns `None` if fp32 alone is faster because `k` is
-    /// large or keys are too similar, or if a query is not finite, so that no key can be ruled out.
-    pub(super) fn nearest(
-        &self,
-        queries: &Tensor,
-        keys: &Tensor,
-        k: i64,
-    ) -> Result<Option<[Tensor; 2]>> {
+    /// Returns the keys with the `k` largest dot products with each query of `[b, D]`. `keys` are
+    /// the original keys in fp32. Among equal products, the lowest row comes first. Returns `None`
+    /// if fp32 alone is faster because `k` is large or keys are too similar, or if a query is not
+    /// finite, so that no key can be ruled out.
+    pub(super) fn nearest(&self, queries: &Tensor, keys: &Tensor, k: i64) -> Result<Option<Found>> {
         let most = keys.size()[0] / KEYS_PER_CANDIDATE;
         if self.crowded.load(Ordering::Relaxed) || most < LEAST * k {
             return Ok(None);
@@ -117,20 +124,19 @@ impl Rounded {
         }
         let limits = Limits { k: k as usize, most: most as usize };
         let found = self.among_candidates(queries, keys, limits)?;
-        if found.is_none() {
+        if 2 * found.crowded.len() as i64 > queries.size()[0] {
             self.crowded.store(true, Ordering::Relaxed);
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
-    /// [`Self::nearest`] with these limits; returns `None` if a query has more candidates than
-    /// allowed.
+    /// [`Self::nearest`] with these limits.
     pub(super) fn among_candidates(
         &self,
         queries: &Tensor,
         keys: &Tensor,
         limits: Limits,
-    ) -> Result<Option<[Tensor; 2]>> {
+    ) -> Result<Found> {
         let centered = queries - &self.mean;
         let short = centered.f_to_kind(Kind::BFloat16)?;
         let errors = self.errors(queries, &centered, &short)?;
@@ -140,18 +146,14 @@ impl Rounded {
             let first = start as usize;
             let offsets = &self.offsets[first..first + keys.size()[0] as usize];
             let add = |values: &[u16]| candidates.add(Products { values, offsets, first });
-            if !with_bf16(&products, add)? {
-                return Ok(None);
-            }
+            with_bf16(&products, add)??;
         }
-        let found = with_values(queries, |queries| {
+        let Nearest { products, columns, crowded } = with_values(queries, |queries| {
             with_values(keys, |keys| candidates.nearest(queries, keys))
-        })??;
-        let k = limits.k as i64;
-        Ok(found.map(|(products, rows)| {
-            let rows = Tensor::from_slice(&rows).view([-1, k]);
-            [Tensor::from_slice(&products).view([-1, k]), rows]
-        }))
+        })???;
+        let shape = [-1, limits.k as i64];
+        let products = Tensor::from_slice(&products).view(shape);
+        Ok(Found { products, rows: Tensor::from_slice(&columns).view(shape), crowded })
     }
 
     /// Returns the maximum error of each query's products with the centered keys, before they are
@@ -179,6 +181,7 @@ fn norms(rows: &Tensor) -> Tensor {
 mod tests {
     use augment::rng::{Purpose, Rng};
 
+    use super::super::Index;
     use super::*;
     use crate::features::unit_rows;
 
@@ -219,7 +222,8 @@ mod tests {
                 // Keys around a common mean leave more candidates.
                 let limits = Limits { k: k as usize, most: 500 };
                 let found = rounded.among_candidates(&queries, &keys, limits).unwrap();
-                let [products, rows] = found.expect("few candidates");
+                let Found { products, rows, crowded } = found;
+                assert!(crowded.is_empty(), "few candidates");
                 let (expected, of) = plain(&queries, &keys, k);
                 let error = (&products - &expected).abs().max().double_value(&[]);
                 assert!(error < 1e-5 * expected.abs().max().double_value(&[]), "{error}");
@@ -243,8 +247,8 @@ mod tests {
         let rounded = Rounded::of(&keys).unwrap().unwrap();
         for k in [1, 4, 12] {
             let limits = Limits { k: k as usize, most: 4500 };
-            let [products, rows] =
-                rounded.among_candidates(&queries, &keys, limits).unwrap().expect("any number");
+            let Found { products, rows, .. } =
+                rounded.among_candidates(&queries, &keys, limits).unwrap();
             let (expected, of) = plain(&queries, &keys, k);
             assert_eq!(rows, of, "{k}");
             assert_eq!(products.to_kind(Kind::Double), expected, "{k}");
@@ -266,12 +270,35 @@ mod tests {
     }
 
     #[test]
+    fn only_queries_with_too_many_candidates_are_compared_with_all_keys() {
+        // A thousand keys around one place differ by less than bf16 can tell.
+        let place = centers(1, 48, 1.0);
+        let close = drawn(1000, &place, 1e-6, 5);
+        let keys = Tensor::cat(&[drawn(3000, &centers(1, 48, 0.0), 1.0, 2), close], 0);
+        let queries =
+            Tensor::cat(&[drawn(30, &centers(1, 48, 0.0), 1.0, 1), drawn(5, &place, 0.01, 6)], 0);
+        let (keys, queries) = (unit_rows(&keys), unit_rows(&queries));
+        let rounded = Rounded::of(&keys).unwrap().unwrap();
+        let found = rounded.nearest(&queries, &keys, 2).unwrap().unwrap();
+        assert_eq!(found.crowded, [30, 31, 32, 33, 34]);
+        let index = Index { keys: keys.copy(), offsets: None, rounded: Some(rounded) };
+        let found = index.nearest(&queries, 2).unwrap();
+        let (expected, _) = plain(&queries, &keys, 2);
+        let own = queries.to_kind(Kind::Double).matmul(&keys.to_kind(Kind::Double).tr());
+        for products in [found.similarities, own.gather(1, &found.indices, false)] {
+            let apart = (products.to_kind(Kind::Double) - &expected).abs().max();
+            assert!(apart.double_value(&[]) < 1e-6, "{apart}");
+        }
+    }
+
+    #[test]
     fn keys_that_are_too_similar_are_left_to_fp32() {
         let keys = unit_rows(&drawn(4000, &centers(1, 32, 1.0), 1e-7, 5));
         let queries = unit_rows(&drawn(6, &centers(1, 32, 0.0), 1.0, 6));
         let rounded = Rounded::of(&keys).unwrap().unwrap();
+        let found = rounded.nearest(&queries, &keys, 2).unwrap().unwrap();
+        assert_eq!(found.crowded, [0, 1, 2, 3, 4, 5]);
         assert!(rounded.nearest(&queries, &keys, 2).unwrap().is_none());
-        assert!(rounded.crowded.load(Ordering::Relaxed));
         let _ = keys.get(17).fill_(f64::NAN);
         assert!(Rounded::of(&keys).unwrap().is_none());
     }

@@ -50,7 +50,23 @@ pub enum ImageFeatureKind {
     Pixels {
         /// Side of the square in pixels.
         side: u32,
+        /// The longer side that the network sees, and the least side that it takes: images that are
+        /// too small for the network are left out here, too.
+        network: [u32; 2],
     },
+}
+
+impl ImageFeatureKind {
+    /// Returns the baseline of pixels for this kind of feature of a network with patches of `patch`
+    /// pixels. It leaves out the images that are too small for the network.
+    pub fn pixels(self, side: u32, patch: i64) -> Self {
+        let most = match self {
+            Self::Cls { most, .. } => most,
+            Self::ClsGem { .. } | Self::Pixels { .. } => u32::MAX,
+        };
+        let least = if most == u32::MAX { 1 } else { least_side(patch, self) };
+        Self::Pixels { side, network: [most, least] }
+    }
 }
 
 /// How images are embedded.
@@ -170,7 +186,7 @@ fn least_side(patch: i64, kind: ImageFeatureKind) -> u32 {
     let patch = u32::try_from(patch).unwrap_or(u32::MAX);
     match kind {
         ImageFeatureKind::Cls { multi_scale: true, .. } => 2 * patch,
-        ImageFeatureKind::Pixels { .. } => 1,
+        ImageFeatureKind::Pixels { network: [_, least], .. } => least,
         _ => patch,
     }
 }
@@ -193,8 +209,11 @@ fn prepared(
         None => image,
     };
     let (width, height) = match kind {
-        ImageFeatureKind::Cls { most, .. } => thumbnail(image.dimensions(), most),
-        ImageFeatureKind::ClsGem { side } | ImageFeatureKind::Pixels { side } => (side, side),
+        ImageFeatureKind::Cls { most, .. }
+        | ImageFeatureKind::Pixels { network: [most, _], .. } => {
+            thumbnail(image.dimensions(), most)
+        }
+        ImageFeatureKind::ClsGem { side } => (side, side),
     };
     if width.min(height) < least {
         let problem = format!(
@@ -203,6 +222,10 @@ fn prepared(
         );
         return Err(Error::Setting { key: "image", problem });
     }
+    let (width, height) = match kind {
+        ImageFeatureKind::Pixels { side, .. } => (side, side),
+        _ => (width, height),
+    };
     resized(&image, width, height)
 }
 

@@ -100,8 +100,8 @@ impl PatchConfig {
     pub(super) fn per_image(&self, images: usize) -> Result<usize> {
         let setting = |key, problem: String| Err(Error::Setting { key, problem });
         if images < 2 {
-            let problem = "needs at least two training images to hold one out".to_owned();
-            return setting("held_out", problem);
+            let problem = "one is too few: some are held out to choose settings".to_owned();
+            return setting("training images", problem);
         }
         match self.memory / images {
             0 => setting(

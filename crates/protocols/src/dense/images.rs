@@ -6,7 +6,7 @@ use data::dense::{DenseOptions, DenseSet};
 use eval::segmentation::{DenseData, DenseExtractor, DenseNetwork, Layers};
 
 use crate::error::Result;
-use crate::labeled::warn_same_images;
+use crate::notes::SAME_IMAGES;
 use crate::observer::Observer;
 use crate::subject::Subject;
 
@@ -91,7 +91,7 @@ impl DenseImages {
         };
         let sets = DenseSets { train: set(&self.train)?, test: set(&self.test)? };
         if sets.train.fingerprint() == sets.test.fingerprint() {
-            warn_same_images(observer);
+            observer.note(&format!("warning: {SAME_IMAGES}"));
         }
         Ok(sets)
     }

@@ -33,7 +33,7 @@ impl<'a> Extractor<'a> {
         })?;
         if !store.is_empty() {
             let (folder, count) = (folder.display(), store.len());
-            observer.note(&format!("{folder}: {count} maps of patch features are kept"));
+            observer.note(&format!("{folder}: has {count} maps of patch features"));
         }
         Ok(Self::Kept(Box::new(store)))
     }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::images::{DenseImages, DenseSets};
 use crate::error::Result;
+use crate::notes::{SAME_IMAGES, unreadable};
 use crate::observer::{Counter, Observer};
 use crate::subject::Subject;
 
@@ -37,9 +38,7 @@ pub(crate) fn skipped(
     observer: &dyn Observer,
 ) -> Option<String> {
     observer.skipped(role, broken);
-    let first = broken.first()?;
-    let (count, name, reason) = (broken.len(), &first.name, &first.reason);
-    Some(format!("skipped {count} of the {role} images; the first is {name}: {reason}"))
+    unreadable(role, broken)
 }
 
 /// What all networks of a measurement share.
@@ -126,6 +125,9 @@ impl Context<'_> {
         }
         trained.spread.into_iter().for_each(|spread| record.spread(spread));
         trained.notes.iter().for_each(|text| record.note(text));
+        if self.sets.train.fingerprint() == self.sets.test.fingerprint() {
+            record.note(SAME_IMAGES);
+        }
         let per_class = trained.score.per_class.iter().enumerate();
         let empty: Vec<String> = per_class
             .filter(|(_, class)| class.pixels == 0)

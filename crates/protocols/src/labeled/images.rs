@@ -179,11 +179,3 @@ impl LabeledImages {
         options
     }
 }
-
-/// Warns that a network is tested on the images that a classifier learned from.
-pub(crate) fn warn_same_images(observer: &dyn Observer) {
-    observer.note(
-        "warning: the training images are also the test images, so these numbers do not show what \
-         the network is worth",
-    );
-}

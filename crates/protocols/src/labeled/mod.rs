@@ -8,7 +8,6 @@ mod logistic;
 mod protocol;
 mod task;
 
-pub(crate) use images::warn_same_images;
 pub use images::{LAST, LabeledImages};
 pub use knn::{Knn, KnnMeasured};
 pub use linear::{Linear, LinearMeasured};

@@ -12,8 +12,9 @@ use eval::spectrum::Spread;
 use eval::store::{ImageFeature, ImageFeatures, Network};
 use eval::{ExtractOptions, FeatureSet, SUBSET_VERSION};
 
-use super::images::{LAST, LabeledImages, warn_same_images};
+use super::images::{LAST, LabeledImages};
 use crate::error::Result;
+use crate::notes::{SAME_IMAGES, unreadable};
 use crate::observer::Observer;
 use crate::subject::{Subject, Untrained};
 
@@ -61,7 +62,7 @@ impl<'a> LabeledTask<'a> {
             set.notices().sentences_about(path).iter().for_each(|text| observer.note(text));
         }
         if sets[0].fingerprint() == sets[1].fingerprint() {
-            warn_same_images(observer);
+            observer.note(&format!("warning: {SAME_IMAGES}"));
         }
         images.check_labels(&sets)?;
         let extract = images.extract_options(subject);
@@ -145,6 +146,12 @@ impl<'a> LabeledTask<'a> {
             DataUsed::new("test", &images.test, test, counts[1], None),
         ];
         record.spread(Spread::of(&self.trained[0].side_by_side(&[LAST])?.features)?);
+        if train.fingerprint() == test.fingerprint() {
+            record.note(SAME_IMAGES);
+        }
+        for (role, set) in ["training", "test"].into_iter().zip(&self.trained) {
+            unreadable(role, &set.broken).iter().for_each(|text| record.note(text));
+        }
         Ok(record)
     }
 

@@ -37,7 +37,8 @@ pub(super) fn baselines(
     of: &dyn Fn(&EmbedOptions<'_>) -> Result<Scores>,
 ) -> Result<Vec<(&'static str, Metrics)>> {
     let own = &subject.weights.backbone;
-    let pixels = of(&options(subject, own, ImageFeatureKind::Pixels { side: PIXELS }))?.metrics;
+    let pixels = kind.pixels(PIXELS, subject.weights.model.patch_size);
+    let pixels = of(&options(subject, own, pixels))?.metrics;
     let mut baselines = vec![("pixels", pixels)];
     if !skip_untrained {
         let untrained = subject.untrained()?;

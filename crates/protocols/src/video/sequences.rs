@@ -40,11 +40,11 @@ fn sequence([frames, truth]: [&Path; 2], name: String, single_object: bool) -> R
     let annotations = truth.join(&name);
     let folder = frames.join(&name);
     if !folder.is_dir() {
-        return Err(input(format!(
-            "{}: no such folder of frames, although {} has annotations for it",
-            folder.display(),
-            annotations.display()
-        )));
+        let why = match annotations.is_dir() {
+            true => format!("although {} has annotations for it", annotations.display()),
+            false => "although its sequence was asked for".to_owned(),
+        };
+        return Err(input(format!("{}: no such folder of frames, {why}", folder.display())));
     }
     let frames = images_in(&folder)?;
     let annotation = |frame: &PathBuf| {

@@ -13,7 +13,7 @@ use protocols::labeled::{Knn, LabeledProtocol, LabeledTask, Linear, Logistic};
 use serde_json::json;
 
 use crate::console::note;
-use crate::failure::{Failure, Result};
+use crate::failure::{Context, Failure, Result};
 use crate::sizes::whole_patches;
 
 use super::labeled::LabeledArgs;
@@ -97,6 +97,11 @@ impl AllArgs {
             self.dense.check()?;
         }
         self.check()?;
+        // What is wrong with images or annotations should be reported before hours of work.
+        for other in &chosen.others {
+            let protocol = (other.protocol)(self)?;
+            protocol.check().context(|| other.name.to_owned())?;
+        }
         Ok(chosen)
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use protocols::CopyDetection;
 
 use crate::failure::Result;
+use crate::sizes::at_most;
 
 use super::networks::Networks;
 use super::outcome::{Outcome, measure_all};
@@ -34,6 +35,7 @@ pub struct CopyArgs {
 
 /// Measures all networks.
 pub fn run(args: &CopyArgs) -> Result<Outcome> {
+    at_most("--side", args.side)?;
     let protocol = CopyDetection {
         copydays: args.copydays.clone(),
         distractors: args.distractors.clone(),

@@ -9,6 +9,7 @@ use eval::discovery::AttentionFeature;
 use protocols::MaskCut;
 
 use crate::failure::{Failure, Result};
+use crate::sizes::at_most;
 
 use super::networks::Networks;
 use super::outcome::{Outcome, measure_all};
@@ -99,6 +100,7 @@ impl MaskCutArgs {
 
 /// Measures all networks.
 pub fn run(args: &MaskCutArgs) -> Result<Outcome> {
+    at_most("--side", u32::try_from(args.side).unwrap_or(u32::MAX))?;
     let several = args.networks.paths()?.len() > 1;
     let written = [&args.detections, &args.annotations];
     if several && written.iter().any(|file| file.is_some()) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use protocols::Retrieval;
 
 use crate::failure::Result;
+use crate::sizes::at_most;
 
 use super::networks::Networks;
 use super::outcome::{Outcome, measure_all};
@@ -37,6 +38,7 @@ pub struct RetrievalArgs {
 
 /// Measures all networks.
 pub fn run(args: &RetrievalArgs) -> Result<Outcome> {
+    at_most("--max-side", args.max_side)?;
     let protocol = Retrieval {
         images: args.images.clone(),
         ground_truth: args.ground_truth.clone(),

@@ -8,6 +8,7 @@ use protocols::Video;
 
 use crate::commands::score::davis_sequences;
 use crate::failure::{Failure, Result};
+use crate::sizes::at_most;
 
 use super::networks::Networks;
 use super::outcome::{Outcome, measure_all};
@@ -50,6 +51,7 @@ pub fn run(args: &VideoArgs) -> Result<Outcome> {
             "--results needs a single network, because each network would overwrite the files",
         ));
     }
+    at_most("--side", u32::try_from(args.side).unwrap_or(u32::MAX))?;
     let protocol = Video {
         frames: args.frames.clone(),
         truth: args.truth.clone(),

@@ -92,7 +92,10 @@ impl StateFile {
         if !self.path.exists() {
             return Ok(0);
         }
-        let file = read_safetensors(&self.path).map_err(Error::Tensors)?;
+        let file = read_safetensors(&self.path).map_err(|error| match error {
+            model::Error::Io { .. } => Error::Tensors(error),
+            _ => other(&self.path, "is damaged"),
+        })?;
         if file.metadata.get(IDENTITY) != Some(&self.identity) {
             return Err(other(
                 &self.path,

@@ -151,6 +151,13 @@ impl AllArgs {
             ("depth", "--depth-test-maps", &depth.depth_test_maps),
         ];
         let given = given.into_iter().map(|(name, option, path)| (name, option, path.as_ref()));
+        for (option, path) in [("--train", &self.train), ("--test", &self.test)] {
+            // A pattern or an address is checked when it is opened.
+            let plain = path.as_ref().filter(|path| !path.contains(['*', '?', '[', '{', ':']));
+            if let Some(path) = plain.filter(|path| !PathBuf::from(path).exists()) {
+                return Err(Failure::failed(format!("{option} {path}: does not exist")));
+            }
+        }
         let dense = self.dense.folders().map(|(option, path)| ("", option, path));
         for (protocol, option, path) in given.chain(dense) {
             // A folder may be in a tar file, whose content is not known here.

@@ -83,8 +83,8 @@ impl FromStr for Mask {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match (text, text.parse()) {
             ("original", _) => Ok(Self(MaskSize::Original)),
-            (_, Ok(side @ 1..)) => Ok(Self(MaskSize::Square(side))),
-            _ => Err("expected `original` or a number of pixels".to_owned()),
+            (_, Ok(side @ 1..=16_384)) => Ok(Self(MaskSize::Square(side))),
+            _ => Err("expected `original` or a number of pixels up to 16384".to_owned()),
         }
     }
 }
