@@ -83,7 +83,7 @@ pub fn whole_patches(option: &str, crop: u32, model: &ModelConfig) -> Result<()>
 }
 
 /// Maximum side of an image in pixels, which bounds the memory that an image takes.
-const MOST: u32 = 16_384;
+pub const MOST: u32 = 16_384;
 
 /// Checks that a side in pixels, the value of `option`, is not above the maximum.
 ///

@@ -103,6 +103,11 @@ impl DenseImages {
     }
 }
 
+/// Returns the side of squares of whole patches that is nearest to `side`.
+pub(super) fn whole_patches(subject: &Subject, side: u32) -> u32 {
+    dense_network(subject, &subject.weights.backbone, Layers::Last(1)).whole_patches(side)
+}
+
 /// Returns `network` as one that outputs the patch tokens of the given blocks.
 pub(super) fn dense_network<'a>(
     subject: &'a Subject,

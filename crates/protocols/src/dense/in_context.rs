@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use eval::record::Record;
 use eval::segmentation::in_context::{InContextConfig, Memory};
-use eval::segmentation::{DenseNetwork, Layers, Metered};
+use eval::segmentation::{DenseNetwork, Metered};
 
-use super::images::{DenseImages, dense_network};
-use super::kept::Extractor;
+use super::images::{DenseImages, whole_patches};
+use super::kept::both;
 use super::scored::{Context, Scored};
 use crate::error::Result;
 use crate::observer::{Counter, Observer};
@@ -57,20 +57,13 @@ impl Protocol for InContext {
         let sets = self.images.open(subject, observer)?;
         let about =
             Context { images: &self.images, sets: &sets, subject, observer, shown: self.shown };
-        let (last, folder) = (Layers::Last(1), self.features.as_deref());
-        let kept = Extractor::open(folder, subject, subject.network(), observer)?;
-        let meter = subject.metered(&kept);
-        let own = dense_network(subject, &meter, last);
         let mut config = self.config.clone();
-        config.side = own.whole_patches(config.side);
-        let trained = measured(&about, own, &config, Some(&meter))?;
-        kept.finish(observer);
-        let random = (!self.skip_untrained).then(|| subject.untrained()).transpose()?;
-        let untrained = random.as_ref().map(|random| {
-            let kept = Extractor::open(folder, subject, random.network(), observer)?;
-            measured(&about, dense_network(subject, &kept, last), &config, None)
-        });
-        let untrained = untrained.transpose()?;
+        config.side = whole_patches(subject, config.side);
+        let measure = |network: DenseNetwork<'_>, meter: Option<&Metered<'_>>| {
+            measured(&about, network, &config, meter)
+        };
+        let folder = self.features.as_deref();
+        let (trained, untrained) = both(&about, folder, self.skip_untrained, measure)?;
         about.draw("", &trained);
         untrained.iter().for_each(|scored| about.draw(", untrained", scored));
         let mut record = about.record(self.name(), &config, &trained, untrained.as_ref())?;

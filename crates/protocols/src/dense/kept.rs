@@ -2,25 +2,26 @@
 
 use std::path::Path;
 
-use eval::segmentation::{self, DenseExtractor, Layers, MapStore};
+use eval::segmentation::{self, DenseExtractor, DenseNetwork, Layers, MapStore, Metered};
 use eval::store::Network;
 use model::VisionTransformer;
 use tch::Tensor;
 
 use super::images::{DenseImages, dense_network};
+use super::scored::Context;
 use crate::error::{Error, Result};
 use crate::observer::{Observer, Silent};
 use crate::subject::Subject;
 
 /// A network whose patch features may be kept.
-pub(super) enum Extractor<'a> {
+enum Extractor<'a> {
     Plain(&'a VisionTransformer),
     Kept(Box<MapStore<'a, VisionTransformer>>),
 }
 
 impl<'a> Extractor<'a> {
     /// Returns a network, whose patch features are kept if there is a folder for them.
-    pub(super) fn open(
+    fn open(
         folder: Option<&Path>,
         subject: &Subject,
         network: Network<'a>,
@@ -49,7 +50,7 @@ impl<'a> Extractor<'a> {
 
     /// [`Self::flush`] at the end of a measurement, which is worth more than the features: an error
     /// is a warning.
-    pub(super) fn finish(&self, observer: &dyn Observer) {
+    fn finish(&self, observer: &dyn Observer) {
         if let Err(error) = self.flush() {
             let why = base::error_chain(&error);
             observer.note(&format!("warning: patch features are not kept: {why}"));
@@ -72,6 +73,28 @@ impl DenseExtractor for Extractor<'_> {
     fn patch_size(&self) -> u32 {
         self.network().patch_size()
     }
+}
+
+/// Measures a network with the patch tokens of its last block, which may be kept in a folder, and,
+/// unless it is to be skipped, the same network untrained. The meter is that of the network itself.
+pub(super) fn both<T>(
+    about: &Context<'_>,
+    folder: Option<&Path>,
+    skip_untrained: bool,
+    measure: impl Fn(DenseNetwork<'_>, Option<&Metered<'_>>) -> Result<T>,
+) -> Result<(T, Option<T>)> {
+    let Context { subject, observer, .. } = *about;
+    let kept = Extractor::open(folder, subject, subject.network(), observer)?;
+    let meter = subject.metered(&kept);
+    let trained = measure(dense_network(subject, &meter, Layers::Last(1)), Some(&meter))?;
+    kept.finish(observer);
+    if skip_untrained {
+        return Ok((trained, None));
+    }
+    let random = subject.untrained()?;
+    let kept = Extractor::open(folder, subject, random.network(), observer)?;
+    let untrained = measure(dense_network(subject, &kept, Layers::Last(1)), None)?;
+    Ok((trained, Some(untrained)))
 }
 
 /// Computes the share of a process, `(rank, size)`, of the patch features of squares of `side`

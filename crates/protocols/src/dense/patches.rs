@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use eval::record::Record;
 use eval::segmentation::knn::{KnnSettings, PatchConfig, PatchSegmenter, TrainPatches};
-use eval::segmentation::{DenseNetwork, Layers, MaskSize, Metered};
+use eval::segmentation::{DenseNetwork, MaskSize, Metered};
 use serde_json::{Map, Value, json};
 
-use super::images::{DenseImages, dense_network};
-use super::kept::Extractor;
+use super::images::{DenseImages, whole_patches};
+use super::kept::both;
 use super::scored::{Context, Scored};
 use crate::error::Result;
 use crate::observer::{Counter, Observer};
@@ -119,21 +119,15 @@ impl Protocol for SegmentPatches {
         let sets = self.images.open(subject, observer)?;
         let about =
             Context { images: &self.images, sets: &sets, subject, observer, shown: self.shown };
-        let (last, folder) = (Layers::Last(1), self.features.as_deref());
-        let kept = Extractor::open(folder, subject, subject.network(), observer)?;
-        let meter = subject.metered(&kept);
-        let own = dense_network(subject, &meter, last);
         let mut config = self.config.clone();
-        config.side = own.whole_patches(config.side);
+        config.side = whole_patches(subject, config.side);
         config.mask = self.mask.unwrap_or(MaskSize::Square(config.side));
-        let trained = self.measured(&about, own, &config, Some(&meter))?;
-        kept.finish(observer);
-        let random = (!self.skip_untrained).then(|| subject.untrained()).transpose()?;
-        let untrained = random.as_ref().map(|random| {
-            let kept = Extractor::open(folder, subject, random.network(), observer)?;
-            self.measured(&about, dense_network(subject, &kept, last), &config, None)
-        });
-        let untrained = untrained.transpose()?.unwrap_or_default();
+        let measure = |network: DenseNetwork<'_>, meter: Option<&Metered<'_>>| {
+            self.measured(&about, network, &config, meter)
+        };
+        let folder = self.features.as_deref();
+        let (trained, untrained) = both(&about, folder, self.skip_untrained, measure)?;
+        let untrained = untrained.unwrap_or_default();
         for (name, scored) in [("", &trained), (", untrained", &untrained)] {
             for (kind, scored) in self.classifiers.iter().zip(scored) {
                 about.draw(&format!("{name}, {}", kind.label()), scored);

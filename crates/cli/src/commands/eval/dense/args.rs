@@ -13,7 +13,7 @@ use crate::commands::eval::networks::Networks;
 use crate::commands::eval::outcome::{Measured, Outcome, check_folders, measure_each};
 use crate::commands::eval::terminal::{SHOWN, Terminal};
 use crate::failure::{Failure, Result};
-use crate::sizes::whole_patches;
+use crate::sizes::{MOST, whole_patches};
 
 use super::labels::Labels;
 
@@ -83,8 +83,8 @@ impl FromStr for Mask {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match (text, text.parse()) {
             ("original", _) => Ok(Self(MaskSize::Original)),
-            (_, Ok(side @ 1..=16_384)) => Ok(Self(MaskSize::Square(side))),
-            _ => Err("expected `original` or a number of pixels up to 16384".to_owned()),
+            (_, Ok(side @ 1..=MOST)) => Ok(Self(MaskSize::Square(side))),
+            _ => Err(format!("expected `original` or a number of pixels up to {MOST}")),
         }
     }
 }
